@@ -1,0 +1,115 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Layer-7 routing for Docker Swarm: label a service with com.docker.lb.hosts, and an nginx proxy serves it.
+#[derive(Debug, Parser)]
+#[command(name = "dovetail", version, max_term_width = 100)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the operator: watch the cluster and keep its proxies in step
+    Run(Run),
+    /// Check a configuration file and say what it means
+    CheckConfig(CheckConfig),
+    /// Show what the operator would change now; writes nothing
+    Plan(Look),
+    /// Print the proxies' files as they should be now; writes nothing
+    Render(Render),
+    /// List the routes: what is served, and what is about to be
+    Routes(Look),
+    /// Say why a service is routed or not, label by label
+    Explain(Explain),
+    /// Show how the proxies and their rollouts are doing
+    Status(Look),
+    /// Print the version
+    Version(Version),
+}
+
+/// Where the configuration is.
+#[derive(Clone, Debug, Args)]
+pub struct ConfigArgument {
+    /// The configuration file
+    #[arg(long, env = "DOVETAIL_CONFIG", default_value = "/etc/dovetail/dovetail.yaml", value_name = "FILE")]
+    pub config: PathBuf,
+    /// The Docker Engine, instead of engine.endpoint in the file: unix:///path or tcp://host:port (then
+    /// DOCKER_TLS_VERIFY and DOCKER_CERT_PATH count as they do for the docker client)
+    #[arg(long, value_name = "ENDPOINT")]
+    pub engine: Option<String>,
+}
+
+/// `dovetail run`
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub config: ConfigArgument,
+    /// How log lines look, instead of log.format in the file
+    #[arg(long, value_parser = ["json", "text"], value_name = "FORMAT")]
+    pub log_format: Option<String>,
+    /// How much is logged, instead of log.level in the file
+    #[arg(long, value_parser = ["error", "warn", "info", "debug", "trace"], value_name = "LEVEL")]
+    pub log_level: Option<String>,
+}
+
+/// `dovetail check-config`
+#[derive(Debug, Args)]
+pub struct CheckConfig {
+    /// The configuration file
+    #[arg(default_value = "/etc/dovetail/dovetail.yaml")]
+    pub file: PathBuf,
+    /// Print the JSON Schema of the configuration instead
+    #[arg(long)]
+    pub schema: bool,
+}
+
+/// A look at the cluster.
+#[derive(Debug, Args)]
+pub struct Look {
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub config: ConfigArgument,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `dovetail render`
+#[derive(Debug, Args)]
+pub struct Render {
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub config: ConfigArgument,
+    /// Only this cluster's files
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<String>,
+    /// Write the files below this directory instead of printing them
+    #[arg(long, value_name = "DIRECTORY")]
+    pub output: Option<PathBuf>,
+}
+
+/// `dovetail explain`
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The service, by name or id
+    pub service: String,
+    /// How to look.
+    #[command(flatten)]
+    pub look: Look,
+}
+
+/// `dovetail version`
+#[derive(Debug, Args)]
+pub struct Version {
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,203 @@
+//! Reading the file, and saying where it is wrong.
+
+use std::fmt;
+use std::path::Path;
+
+use super::entries::UniqueKeys;
+use super::{Config, check};
+
+/// Why a configuration cannot be used: which file, which line where one is to blame, and what is allowed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The file.
+    pub file: String,
+    /// The line, from 1.
+    pub line: Option<usize>,
+    /// The field and what is wrong with it.
+    pub message: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            Some(line) => write!(f, "{}:{line}: {}", self.file, self.message),
+            None => write!(f, "{}: {}", self.file, self.message),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Reads and checks a file.
+///
+/// # Errors
+/// When it cannot be read, is no YAML, or says something that is not possible.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let file = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|error| ConfigError {
+        file: file.clone(),
+        line: None,
+        message: format!("cannot be read: {error}"),
+    })?;
+    parse(&file, &text)
+}
+
+/// Reads and checks a text; `file` is for messages.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
+    let nothing = text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
+    let config: Config = if nothing {
+        Config::default()
+    } else {
+        let place = |error: serde_yaml::Error| ConfigError {
+            file: file.to_owned(),
+            line: error.location().map(|location| location.line()),
+            message: without_location(&error.to_string()),
+        };
+        serde_yaml::from_str::<UniqueKeys>(text).map_err(place)?;
+        serde_yaml::from_str(text).map_err(place)?
+    };
+    match check::check(&config) {
+        Ok(()) => Ok(config),
+        Err(problem) => Err(ConfigError {
+            file: file.to_owned(),
+            line: line_of(text, &problem.path),
+            message: format!("{}: {}", problem.path.join("."), problem.message),
+        }),
+    }
+}
+
+/// The JSON Schema of the file, for editors.
+pub fn schema() -> String {
+    let schema = schemars::schema_for!(Config);
+    let mut text = serde_json::to_string_pretty(&schema).expect("a schema has only string keys");
+    text.push('\n');
+    text
+}
+
+/// The error's text without " at line 3 column 5", which is said in front of it.
+fn without_location(text: &str) -> String {
+    match text.rfind(" at line ") {
+        Some(position) if !text[position + 9..].contains(' ') || text[position..].contains(" column ") => {
+            text[..position].to_owned()
+        }
+        _ => text.to_owned(),
+    }
+}
+
+/// The line of a key in a file in block style; the deepest of its parents that is written there, when the key
+/// itself is left to its default. Flow style is not looked into: then there is no line.
+fn line_of(text: &str, path: &[String]) -> Option<usize> {
+    let mut found = None;
+    let mut indent_above: Option<usize> = None;
+    let mut wanted = path.iter();
+    let mut key = wanted.next()?;
+    for (number, line) in text.lines().enumerate() {
+        let trimmed = line.trim_start();
+        if trimmed.is_empty() || trimmed.starts_with('#') {
+            continue;
+        }
+        let indent = line.len() - trimmed.len();
+        if indent_above.is_some_and(|above| indent <= above) {
+            break;
+        }
+        let name = trimmed.split(':').next().unwrap_or_default().trim_matches(['"', '\'']);
+        if name == key.as_str() && trimmed.contains(':') {
+            found = Some(number + 1);
+            indent_above = Some(indent);
+            match wanted.next() {
+                Some(next) => key = next,
+                None => break,
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The bad line is last and nested, so that a report of the first line, or of the mapping's, fails.
+    fn refused(lines: &str) -> String {
+        let text = format!("instance: main\nclusters:\n  main:\n    proxy:\n      replicas: 2\n{lines}");
+        parse("dovetail.yaml", &text).expect_err(lines).to_string()
+    }
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        assert_eq!(parse("f", ""), Ok(Config::default()));
+        assert_eq!(parse("f", "# nothing\n"), Ok(Config::default()));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_file_line_field_and_what_is_allowed() {
+        for (lines, expected) in [
+            (
+                "      health_check:\n        intervall: 1s\n",
+                "dovetail.yaml:7: clusters.main.proxy.health_check: unknown field `intervall`, expected one of `test`, `interval`, `timeout`, `retries`, `start_period`",
+            ),
+            (
+                "      health_check:\n        interval: 1s\n        retries: many\n",
+                "dovetail.yaml:8: clusters.main.proxy.health_check.retries: invalid type: string \"many\", expected a whole number from 1 to 100",
+            ),
+            (
+                "      health_check:\n        interval: 1s\n        retries: 0\n",
+                "dovetail.yaml:8: clusters.main.proxy.health_check.retries: invalid value: integer `0`, expected a whole number from 1 to 100",
+            ),
+            (
+                "      update:\n        parallelism: 1\n        monitor: 3 days\n",
+                "dovetail.yaml:8: clusters.main.proxy.update.monitor: \"3 days\" has the unknown unit \" days\", expected a length of time such as 500ms, 3s, 10m or 2h, at least 1ms and at most 24h",
+            ),
+            (
+                "      publish_mode: ingres\n",
+                "dovetail.yaml:6: clusters.main.proxy.publish_mode: \"ingres\" is not possible here, expected one of ingress host",
+            ),
+            (
+                "      labels:\n        a: \"1\"\n        b: \"2\"\n        a: \"3\"\n",
+                "dovetail.yaml:9: clusters.main.proxy.labels: duplicate key \"a\": every key may stand once",
+            ),
+            (
+                "    nginx:\n      user: nginx\n      user: www-data\n",
+                "dovetail.yaml:8: clusters.main.nginx: duplicate key \"user\": every key may stand once",
+            ),
+            (
+                "  Main:\n    service_cluster: x\n",
+                "dovetail.yaml:6: clusters: the key \"Main\" is no name of a cluster, expected 1 to 16 lower-case letters, digits and hyphens",
+            ),
+        ] {
+            assert_eq!(refused(lines), expected);
+        }
+    }
+
+    #[test]
+    fn values_that_do_not_go_together_are_refused_at_the_line_of_one_of_them() {
+        for (lines, expected) in [
+            (
+                "  other:\n    proxy:\n      name: dovetail-other\n",
+                "dovetail.yaml:6: clusters.other.service_cluster: \"\" is served by the cluster main already: give each its own",
+            ),
+            (
+                "    nginx:\n      worker_shutdown_timeout: 40s\n",
+                "dovetail.yaml:7: clusters.main.nginx.worker_shutdown_timeout: 40s is not below proxy.stop_grace_period (30s): open requests would be cut",
+            ),
+            (
+                "    nginx:\n      trusted_proxies:\n        - 10.0.0.0/99\n",
+                "dovetail.yaml:7: clusters.main.nginx.trusted_proxies: \"10.0.0.0/99\" is no address or network: 10.0.0.0/8 or fd00::/8 would be",
+            ),
+        ] {
+            assert_eq!(refused(lines), expected);
+        }
+    }
+
+    #[test]
+    fn a_line_is_found_by_its_path_not_by_its_word() {
+        let text = "a:\n  name: 1\nb:\n  # name: 2\n  name: 3\n";
+        let path = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
+        assert_eq!(line_of(text, &path(&["b", "name"])), Some(5));
+        assert_eq!(line_of(text, &path(&["b", "other"])), Some(3));
+        assert_eq!(line_of(text, &path(&["c"])), None);
+    }
+}

@@ -1,0 +1,134 @@
+//! What the cluster asks for: the observer's output.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{CreatedAt, Host, NetworkId, NodeId, Problem, ServiceId, TaskId};
+
+/// Every candidate service of the cluster, with what routing needs to know of it and nothing that routing
+/// does not depend on: no replica counts, no images, no versions. Two values that are equal route alike.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Desired {
+    /// The candidates: services that ask to be routed, rightly or not.
+    pub services: imbl::OrdMap<ServiceId, Arc<Service>>,
+    /// The networks that candidates are attached to and a proxy can join.
+    pub networks: imbl::OrdMap<NetworkId, Arc<Network>>,
+}
+
+/// A service that asks to be routed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// Swarm's id.
+    pub id: ServiceId,
+    /// Its name.
+    pub name: String,
+    /// Who came first decides ties.
+    pub created_at: CreatedAt,
+    /// The stack it belongs to, if any.
+    pub stack: Option<String>,
+    /// Its routing labels as written, for explanations.
+    pub labels: BTreeMap<String, String>,
+    /// What the labels ask for, or everything that is wrong with them.
+    pub asked: Result<Request, Vec<Problem>>,
+    /// What is odd but does not keep it from being routed.
+    pub warnings: Vec<Problem>,
+    /// Whether any task is wanted.
+    pub scale: Scale,
+    /// The networks of [`Desired::networks`] that it is attached to.
+    pub networks: BTreeSet<NetworkId>,
+    /// Where its requests could go.
+    pub backends: Backends,
+}
+
+/// What a service's labels ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The hosts to answer; may be empty for a default backend.
+    pub hosts: BTreeSet<Host>,
+    /// The port of the container.
+    pub port: NonZeroU16,
+    /// The network to be reached over, as written: a name, an id, or a stack's bare name.
+    pub network: Option<String>,
+    /// Tasks or VIP.
+    pub backend_mode: BackendMode,
+    /// Whether it answers every host that nobody asked for.
+    pub default_backend: bool,
+    /// The service cluster that should serve it; empty for the one without a name.
+    pub service_cluster: String,
+}
+
+/// Where the proxy sends requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendMode {
+    /// To each running task's address.
+    #[default]
+    Task,
+    /// To the service's virtual address, which Swarm balances.
+    Vip,
+}
+
+impl BackendMode {
+    /// The word in the label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BackendMode::Task => "task",
+            BackendMode::Vip => "vip",
+        }
+    }
+}
+
+/// Whether a service wants any task; how many is deliberately not known here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scale {
+    /// 0 replicas, or a global service that fits no node.
+    Zero,
+    /// 1 replica or more.
+    AtLeastOne,
+}
+
+/// Where a service's requests could go.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Backends {
+    /// VIP mode.
+    Vip {
+        /// The service's virtual address on each network that has one.
+        addresses: BTreeMap<NetworkId, IpAddr>,
+        /// Whether a task has run since the service last had 0 replicas (as far as this process saw). Once
+        /// true it stays true: a task that fails later changes nothing.
+        has_run: bool,
+    },
+    /// Task mode.
+    Tasks {
+        /// The tasks that run and should, sorted by id.
+        tasks: Vec<Task>,
+        /// The last list of them failed; these are from the one before.
+        stale: bool,
+    },
+}
+
+/// A task that runs and should run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Task {
+    /// Swarm's id.
+    pub id: TaskId,
+    /// Its replica number; 0 for tasks of global services.
+    pub slot: u64,
+    /// Where it runs.
+    pub node: NodeId,
+    /// Its address on each network.
+    pub addresses: BTreeMap<NetworkId, IpAddr>,
+}
+
+/// A network that a proxy can join: an overlay of the whole swarm, and not the ingress network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// Swarm's id.
+    pub id: NetworkId,
+    /// Its name.
+    pub name: String,
+}

@@ -1,0 +1,31 @@
+//! The words Dovetail speaks: what the cluster asks for ([`Desired`]), what the proxy should be
+//! ([`ProxySpec`], [`Bundle`]), what is live ([`Published`], [`Manifest`]), and what to tell people ([`Report`]).
+//!
+//! Nothing here does IO, reads a clock or throws dice. Names with rules have a checking constructor, so
+//! that a value of such a type is fit to be written into a proxy file or an object name.
+
+mod bundle;
+mod desired;
+mod digest;
+pub mod labels;
+mod manifest;
+mod names;
+mod problem;
+mod published;
+mod report;
+mod shard;
+mod spec;
+
+pub use bundle::{Bundle, File, SecretMount, Target};
+pub use desired::{Backends, BackendMode, Desired, Network, Request, Scale, Service, Task};
+pub use digest::Digest;
+pub use manifest::{Manifest, ManifestError, Publication};
+pub use names::{
+    ClusterName, ConfigId, CreatedAt, Host, HostError, InstanceName, NameError, NetworkId, NodeId, SecretId,
+    ServiceId, TaskId,
+};
+pub use problem::{Code, Problem};
+pub use published::{Hold, Published};
+pub use report::{NetworkChoice, Report, ServiceReport, TaskVerdict, Verdict};
+pub use shard::{Shard, split};
+pub use spec::{Contribution, Group, ProxySpec};

@@ -1,0 +1,140 @@
+//! What is wrong with one service, in a form that people, logs and metrics all use.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// One thing that is wrong with one service: what, where, which value, and what is allowed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Problem {
+    /// The kind of problem; stable, used in metrics and programs.
+    pub code: Code,
+    /// The label at fault, if one is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Its value as written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// A sentence for people, without the label and its value.
+    pub message: String,
+    /// What would be accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allowed: Option<String>,
+}
+
+impl Problem {
+    /// A problem of the service as a whole.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, label: None, value: None, message: message.into(), allowed: None }
+    }
+
+    /// Names the label at fault and its value.
+    pub fn at(mut self, label: &str, value: impl Into<String>) -> Self {
+        self.label = Some(label.to_owned());
+        self.value = Some(value.into());
+        self
+    }
+
+    /// Says what would be accepted.
+    pub fn allowed(mut self, allowed: impl Into<String>) -> Self {
+        self.allowed = Some(allowed.into());
+        self
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.label, &self.value) {
+            // `Debug` keeps line breaks and control characters of strangers out of logs and terminals.
+            (Some(label), Some(value)) => write!(f, "{label}={value:?}: {}", self.message)?,
+            (Some(label), None) => write!(f, "{label}: {}", self.message)?,
+            _ => f.write_str(&self.message)?,
+        }
+        match &self.allowed {
+            Some(allowed) => write!(f, " (allowed: {allowed})"),
+            None => Ok(()),
+        }
+    }
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// The kinds of problems; the text form is a contract with dashboards and scripts.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code { $($(#[$doc])* $name,)* }
+
+        impl Code {
+            /// Every kind there is.
+            pub const ALL: &'static [Code] = &[$(Code::$name,)*];
+
+            /// The name of the kind in metrics, logs and JSON.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Code::$name => $text,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// `hosts` holds something that is no host name, or nothing at all.
+    BadHost = "bad_host",
+    /// `port` is not there.
+    MissingPort = "missing_port",
+    /// `port` is no port.
+    BadPort = "bad_port",
+    /// `backend_mode` is neither `task` nor `vip`.
+    BadBackendMode = "bad_backend_mode",
+    /// `default_backend` is neither `true` nor `false`.
+    BadDefaultBackend = "bad_default_backend",
+    /// Routing labels are on the container, where nobody reads them.
+    LabelsOnContainer = "labels_on_container",
+    /// A job has no tasks that stay.
+    JobService = "job_service",
+    /// VIP mode for a service that has no VIP because of `endpoint_mode: dnsrr`.
+    VipWithDnsrr = "vip_with_dnsrr",
+    /// VIP mode, and Swarm shows no VIP on the chosen network.
+    NoVip = "no_vip",
+    /// No overlay network that a proxy could join.
+    NoNetwork = "no_network",
+    /// Several networks, and no label says which.
+    AmbiguousNetwork = "ambiguous_network",
+    /// `network` names a network that the service is not on.
+    UnknownNetwork = "unknown_network",
+    /// A second network appeared beside the one in use, and no label says which.
+    NetworkKept = "network_kept",
+    /// `service_cluster` names no cluster of ours.
+    UnknownCluster = "unknown_cluster",
+    /// A sticky session in VIP mode, where it cannot work.
+    StickyInVip = "sticky_in_vip",
+    /// Services that share a host disagree about an option.
+    Conflict = "conflict",
+    /// Its last change made a rollout fail; the last good is served, or nothing if there is none.
+    Quarantined = "quarantined",
+    /// The last list of its tasks failed; the tasks known before are served.
+    StaleTasks = "stale_tasks",
+    /// Its part of the proxy's files is larger than a config object may be.
+    TooLarge = "too_large",
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for Code {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_names_place_value_and_what_is_allowed_on_one_line() {
+        let problem = Problem::new(Code::BadPort, "is no port").at("com.docker.lb.port", "80\n80").allowed("1 to 65535");
+        assert_eq!(problem.to_string(), r#"com.docker.lb.port="80\n80": is no port (allowed: 1 to 65535)"#);
+    }
+}

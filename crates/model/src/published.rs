@@ -1,0 +1,38 @@
+//! What is live, as the actuator reads it from the cluster.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::{Digest, Manifest, ServiceId};
+
+/// What one cluster's proxies serve. Before the first complete read there is no value of this type at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Published {
+    /// There is no proxy service yet, and so nothing is published.
+    Nothing,
+    /// The proxy service exists and its manifest is read.
+    Live {
+        /// What the live spec publishes, be its rollout finished or not.
+        manifest: Arc<Manifest>,
+        /// What the last rollout that finished well published; the same as `manifest` when no rollout runs.
+        last_good: Arc<Manifest>,
+        /// Generations that failed and must not be tried again yet.
+        holds: Vec<Hold>,
+    },
+    /// The proxy service exists, and what it publishes cannot be told: nothing is planned from this.
+    Unknown {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// A generation whose rollout failed. It ends by itself: the actuator leaves it out once it is due again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// The generation that failed.
+    pub generation: Digest,
+    /// Its services and the digests of their contributions: whoever differs from the last good is a suspect.
+    pub fragments: BTreeMap<ServiceId, Digest>,
+    /// What happened, for people.
+    pub reason: String,
+}

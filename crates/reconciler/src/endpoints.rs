@@ -1,0 +1,160 @@
+//! Where a service's requests go on the chosen network.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+
+use model::{
+    Backends, BackendMode, Code, Contribution, NetworkChoice, Problem, Scale, Service, Task, TaskVerdict, labels,
+};
+
+/// What was found. `tasks` is for explanations and empty in VIP mode.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Found {
+    /// There are endpoints.
+    Some { endpoints: BTreeSet<SocketAddr>, reason: String, tasks: Vec<TaskVerdict>, warning: Option<Problem> },
+    /// There are none yet, or none any more.
+    None { reason: String, tasks: Vec<TaskVerdict>, warning: Option<Problem> },
+    /// There can be none.
+    Never(Problem),
+}
+
+/// Finds the endpoints of `service`, whose live route, if it has one, is `live`.
+pub(crate) fn find(
+    service: &Service,
+    port: NonZeroU16,
+    network: &NetworkChoice,
+    live: Option<&Contribution>,
+) -> Found {
+    match &service.backends {
+        Backends::Vip { addresses, has_run } => {
+            let reason = match vip_standing(service.scale, *has_run, live) {
+                Ok(reason) => reason.to_owned(),
+                Err(reason) => return Found::None { reason: reason.to_owned(), tasks: Vec::new(), warning: None },
+            };
+            match addresses.get(&network.id) {
+                Some(address) => Found::Some {
+                    endpoints: BTreeSet::from([SocketAddr::new(*address, port.get())]),
+                    reason,
+                    tasks: Vec::new(),
+                    warning: None,
+                },
+                None => Found::Never(
+                    Problem::new(Code::NoVip, format!("the service has no VIP on its network {}", network.name))
+                        .at(labels::BACKEND_MODE, BackendMode::Vip.as_str())
+                        .allowed("task, or a service with endpoint_mode vip"),
+                ),
+            }
+        }
+        Backends::Tasks { tasks, stale } => {
+            let warning = stale.then(|| {
+                Problem::new(Code::StaleTasks, "the last list of its tasks failed; those known before are served")
+            });
+            let verdicts: Vec<TaskVerdict> = tasks.iter().map(|task| verdict(task, port, network)).collect();
+            let endpoints: BTreeSet<SocketAddr> = verdicts.iter().filter_map(|task| task.endpoint).collect();
+            if endpoints.is_empty() {
+                let reason = match (service.scale, verdicts.len()) {
+                    (Scale::Zero, 0) => "0 replicas are wanted".to_owned(),
+                    (Scale::AtLeastOne, 0) => "no task runs".to_owned(),
+                    (_, count) => {
+                        let tasks = if count == 1 { "its task has" } else { "its tasks have" };
+                        format!("no task runs with an address: {tasks} none on the network {}", network.name)
+                    }
+                };
+                return Found::None { reason, tasks: verdicts, warning };
+            }
+            let reason = match endpoints.len() {
+                1 => "1 task runs".to_owned(),
+                count => format!("{count} tasks run"),
+            };
+            Found::Some { endpoints, reason, tasks: verdicts, warning }
+        }
+    }
+}
+
+/// Whether a service in VIP mode stands in the proxy. Tasks decide the first publication only; after it the
+/// service stays until nothing is wanted of it, also across a restart of ours, by what the live manifest says.
+fn vip_standing(scale: Scale, has_run: bool, live: Option<&Contribution>) -> Result<&'static str, &'static str> {
+    match scale {
+        Scale::Zero => Err("0 replicas are wanted"),
+        Scale::AtLeastOne if has_run => Ok("a task has run"),
+        Scale::AtLeastOne if live.is_some_and(|live| live.mode == BackendMode::Vip) => Ok("it is published already"),
+        Scale::AtLeastOne => Err("its first task has not run yet"),
+    }
+}
+
+fn verdict(task: &Task, port: NonZeroU16, network: &NetworkChoice) -> TaskVerdict {
+    match task.addresses.get(&network.id) {
+        Some(address) => TaskVerdict {
+            id: task.id.clone(),
+            endpoint: Some(SocketAddr::new(*address, port.get())),
+            reason: "runs".to_owned(),
+        },
+        None => TaskVerdict {
+            id: task.id.clone(),
+            endpoint: None,
+            reason: format!("has no address on the network {}", network.name),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::{contribution, task, tasks_service, vip_service};
+
+    fn check(service: &Service, live: Option<&Contribution>, expect: &str) {
+        let network = NetworkChoice { id: "n1".into(), name: "app".into(), reason: String::new() };
+        let port = NonZeroU16::new(80).unwrap();
+        let found = match find(service, port, &network, live) {
+            Found::Some { endpoints, reason, warning, .. } => {
+                format!("{endpoints:?}, {reason}{}", warning.map_or(String::new(), |w| format!(", {}", w.code)))
+            }
+            Found::None { reason, .. } => format!("none, {reason}"),
+            Found::Never(problem) => format!("never, {}", problem.code),
+        };
+        assert_eq!(found, expect);
+    }
+
+    #[test]
+    fn a_vip_is_published_once_and_stays_until_nothing_is_wanted() {
+        let service = |scale, has_run, network: &str| {
+            let mut service = vip_service("a", "a.local", network, "10.0.0.9");
+            service.scale = scale;
+            let Backends::Vip { has_run: flag, .. } = &mut service.backends else { unreachable!() };
+            *flag = has_run;
+            service
+        };
+        let in_vip = contribution("a", "a.local", BackendMode::Vip, "n1", "10.0.0.9:80");
+        let in_task = contribution("a", "a.local", BackendMode::Task, "n1", "10.0.0.3:80");
+        use Scale::{AtLeastOne, Zero};
+        for (scale, has_run, live, expect) in [
+            (AtLeastOne, false, None, "none, its first task has not run yet"),
+            (AtLeastOne, false, Some(&in_task), "none, its first task has not run yet"),
+            (AtLeastOne, false, Some(&in_vip), "{10.0.0.9:80}, it is published already"),
+            (AtLeastOne, true, None, "{10.0.0.9:80}, a task has run"),
+            (AtLeastOne, true, Some(&in_vip), "{10.0.0.9:80}, a task has run"),
+            (Zero, true, Some(&in_vip), "none, 0 replicas are wanted"),
+            (Zero, false, None, "none, 0 replicas are wanted"),
+        ] {
+            check(&service(scale, has_run, "n1"), live, expect);
+        }
+        check(&service(AtLeastOne, true, "n2"), None, "never, no_vip");
+        check(&service(Zero, true, "n2"), None, "none, 0 replicas are wanted");
+    }
+
+    #[test]
+    fn tasks_are_endpoints_where_they_have_an_address() {
+        let service = |tasks: Vec<Task>, stale| {
+            let mut service = tasks_service("a", "a.local", "n1", &[]);
+            service.backends = Backends::Tasks { tasks, stale };
+            service
+        };
+        let (one, two, elsewhere) = (task("t1", "n1", "10.0.0.3"), task("t2", "n1", "10.0.0.4"), task("t3", "n2", "10.9.0.3"));
+        check(&service(vec![one.clone()], false), None, "{10.0.0.3:80}, 1 task runs");
+        check(&service(vec![one.clone(), two, elsewhere.clone()], false), None, "{10.0.0.3:80, 10.0.0.4:80}, 2 tasks run");
+        check(&service(vec![one], true), None, "{10.0.0.3:80}, 1 task runs, stale_tasks");
+        check(&service(vec![], false), None, "none, no task runs");
+        check(&service(vec![elsewhere], false), None, "none, no task runs with an address: its task has none on the network app");
+    }
+}

@@ -1,0 +1,291 @@
+//! What the Engine tells, reduced to what Dovetail asks.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use model::{ConfigId, CreatedAt, Digest, NetworkId, NodeId, ServiceId, TaskId};
+use serde_json::Value;
+
+/// Who answers at the Engine's endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The Engine's version, such as `20.10.24`; UCP prefixes it with `ucp/`.
+    pub version: String,
+    /// The API's version as major and minor, such as (1, 41).
+    pub api: (u32, u32),
+    /// Whether the answering node is a manager of an active swarm.
+    pub manager: bool,
+}
+
+/// A service of the cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// Its id.
+    pub id: ServiceId,
+    /// The index that moves with each change of the service object.
+    pub version: u64,
+    /// When it was created.
+    pub created_at: CreatedAt,
+    /// Its name.
+    pub name: String,
+    /// The labels of the service (`deploy.labels` in a stack).
+    pub labels: BTreeMap<String, String>,
+    /// The labels of its containers (`labels` in a stack).
+    pub container_labels: BTreeMap<String, String>,
+    /// How many tasks it wants.
+    pub mode: Mode,
+    /// The networks in its spec, by id (some old specs hold names).
+    pub networks: Vec<String>,
+    /// The digest of the spec's `TaskTemplate` as the Engine wrote it: image, environment, configs, secrets,
+    /// mounts, placement. It tells that something in there moved, not what.
+    pub task_template: Digest,
+    /// Its endpoint as Swarm set it up.
+    pub endpoint: Endpoint,
+    /// How many tasks run; absent when the Engine did not say.
+    pub running: Option<RunningCount>,
+    /// The last update, if there was one.
+    pub update: Option<UpdateStatus>,
+}
+
+/// How many tasks a service wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// So many.
+    Replicated(u64),
+    /// One on each node that fits.
+    Global,
+    /// Tasks that end by themselves.
+    Job,
+}
+
+/// Counts that lag by seconds, and count tasks on dead nodes too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunningCount {
+    /// Tasks in state running.
+    pub running: u64,
+    /// Tasks that should run: replicas, or nodes that fit.
+    pub desired: u64,
+}
+
+/// How a service is found inside its networks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The mode in the spec.
+    pub mode: EndpointMode,
+    /// The virtual addresses that Swarm gave it. The ingress network's may be among them, and an entry
+    /// without an address is left out.
+    pub vips: BTreeMap<NetworkId, IpAddr>,
+}
+
+/// VIP or DNS round robin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EndpointMode {
+    /// One virtual address per network.
+    #[default]
+    Vip,
+    /// The name resolves to the tasks.
+    Dnsrr,
+}
+
+/// Which tasks to list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TasksOf {
+    /// Those of every service, in one call without a service filter: a filter that names a service which is
+    /// gone would fail the whole call.
+    All,
+    /// Those of one.
+    Service(ServiceId),
+}
+
+/// A task.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Task {
+    /// Its id.
+    pub id: TaskId,
+    /// Its service.
+    pub service: ServiceId,
+    /// Its replica number; 0 in global services.
+    pub slot: u64,
+    /// Its node; empty before it is scheduled.
+    pub node: NodeId,
+    /// When it was created.
+    pub created_at: CreatedAt,
+    /// What it does.
+    pub state: TaskState,
+    /// What it should do.
+    pub desired: DesiredState,
+    /// Swarm's words for what is wrong with it, if anything.
+    pub error: Option<String>,
+    /// Its addresses.
+    pub attachments: Vec<Attachment>,
+    /// The spec that it was made from, as the Engine wrote it (`Task.Spec`).
+    pub spec: Arc<Value>,
+}
+
+/// A task's place on a network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// The network.
+    pub network: NetworkId,
+    /// The address, without the prefix length. The first, where there are several.
+    pub address: IpAddr,
+}
+
+/// The states of a task, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum TaskState {
+    New,
+    Allocated,
+    Pending,
+    Assigned,
+    Accepted,
+    Preparing,
+    Ready,
+    Starting,
+    Running,
+    Complete,
+    Shutdown,
+    Failed,
+    Rejected,
+    Remove,
+    Orphaned,
+}
+
+/// What Swarm wants of a task, as far as it matters: to run, to wait for its turn, or to be gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DesiredState {
+    /// It waits until its predecessor is gone (stop-first updates, restart delays).
+    Ready,
+    /// It should run.
+    Running,
+    /// It should be gone, in one way or another.
+    Gone,
+}
+
+/// A network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// Its id.
+    pub id: NetworkId,
+    /// Its name.
+    pub name: String,
+    /// `overlay`, `host`, `bridge`, ...
+    pub driver: String,
+    /// `swarm`, `local`, ...
+    pub scope: String,
+    /// Whether it is the routing mesh.
+    pub ingress: bool,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A config object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Its id.
+    pub id: ConfigId,
+    /// The index that moves with each change.
+    pub version: u64,
+    /// When it was created.
+    pub created_at: CreatedAt,
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its content.
+    pub data: Arc<[u8]>,
+}
+
+/// A config object to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewConfig {
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its content.
+    pub data: Arc<[u8]>,
+}
+
+/// A service as the Engine wrote it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RawService {
+    /// Its id.
+    pub id: ServiceId,
+    /// The index that an update must name.
+    pub version: u64,
+    /// The spec, with every field.
+    pub spec: Value,
+    /// The spec before the last update, if Swarm still has it.
+    pub previous_spec: Option<Value>,
+    /// The last update, if there was one. A hint, never the truth.
+    pub update: Option<UpdateStatus>,
+}
+
+/// How Swarm says the last update goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpdateStatus {
+    /// Its state.
+    pub state: UpdateState,
+    /// Swarm's words.
+    pub message: String,
+}
+
+/// The states of an update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum UpdateState {
+    Updating,
+    Paused,
+    Completed,
+    RollbackStarted,
+    RollbackPaused,
+    RollbackCompleted,
+}
+
+/// The value of the `X-Registry-Auth` header: credentials of a registry. Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RegistryAuth(String);
+
+impl RegistryAuth {
+    /// Takes the header's value, ready-made.
+    pub fn new(header: String) -> Self {
+        Self(header)
+    }
+
+    /// The header's value, for the adapter alone.
+    pub fn header(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for RegistryAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RegistryAuth(..)")
+    }
+}
+
+/// Something happened. What exactly is to be read from the state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The subscription stands; nothing from now on is missed.
+    Established,
+    /// An object changed.
+    Changed(EventKind),
+}
+
+/// What kind of object changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// A service was created, updated or removed. Changes of its tasks raise no event.
+    Service(ServiceId),
+    /// A node came, went, or changed.
+    Node,
+    /// A network was created or removed.
+    Network,
+    /// A config or secret was created, changed or removed.
+    Object,
+}

@@ -1,0 +1,86 @@
+//! A throwaway engine, made and taken down by `scripts/engine`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+use tokio::process::Command;
+
+/// The project's root.
+pub fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// A running engine.
+pub struct Engine {
+    name: String,
+    exports: BTreeMap<String, String>,
+}
+
+impl Engine {
+    /// Brings one up; its name is made unique by our process id.
+    pub async fn up(name: &str, settings: &[(&str, &str)]) -> Result<Self> {
+        let name = format!("{name}-{}", std::process::id());
+        let output = Command::new(root().join("scripts/engine"))
+            .arg("up")
+            .env("ENGINE_NAME", &name)
+            .env("ENGINE_TLS", "1")
+            .envs(settings.iter().copied())
+            .current_dir(root())
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit())
+            .output()
+            .await
+            .context("start scripts/engine")?;
+        if !output.status.success() {
+            bail!("scripts/engine up ended with {}", output.status);
+        }
+        let exports = String::from_utf8(output.stdout)?
+            .lines()
+            .filter_map(|line| line.strip_prefix("export ")?.split_once('='))
+            .map(|(key, value)| (key.to_owned(), value.trim_matches(['"', '\'']).to_owned()))
+            .collect();
+        Ok(Self { name, exports })
+    }
+
+    /// One of the exported values.
+    pub fn get(&self, key: &str) -> &str {
+        self.exports.get(key).map(String::as_str).unwrap_or_else(|| panic!("scripts/engine exports {key}"))
+    }
+
+    /// All exported values, for child processes.
+    pub fn exports(&self) -> &BTreeMap<String, String> {
+        &self.exports
+    }
+
+    /// The path of the first manager's API socket.
+    pub fn socket(&self) -> PathBuf {
+        PathBuf::from(self.get("DOCKER_HOST").strip_prefix("unix://").expect("a unix socket"))
+    }
+
+    /// Where the proxy's HTTP listener answers, without the scheme.
+    pub fn http_address(&self) -> String {
+        let url = self.get("DOVETAIL_URL").trim_start_matches("http://").trim_end_matches('/').to_owned();
+        if url.contains(':') { url } else { format!("{url}:80") }
+    }
+
+    /// Runs another verb of `scripts/engine` on this engine.
+    pub async fn verb(&self, arguments: &[&str]) -> Result<()> {
+        let status = Command::new(root().join("scripts/engine"))
+            .args(arguments)
+            .env("ENGINE_NAME", &self.name)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .status()
+            .await?;
+        if status.success() { Ok(()) } else { bail!("scripts/engine {arguments:?} ended with {status}") }
+    }
+
+    /// Takes it down.
+    pub async fn down(&mut self) {
+        if let Err(error) = self.verb(&["down"]).await {
+            eprintln!("e2e: taking the engine {} down: {error:#}", self.name);
+        }
+    }
+}

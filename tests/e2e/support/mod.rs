@@ -1,0 +1,10 @@
+//! What scenarios stand on.
+
+pub mod docker;
+pub mod engine;
+pub mod load;
+pub mod operator;
+pub mod recorder;
+pub mod runner;
+pub mod wait;
+pub mod world;

@@ -1,0 +1,190 @@
+//! A proxy in front of the Engine's socket that writes down every call, and can break them.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::{UnixListener, UnixStream};
+use tokio_util::sync::CancellationToken;
+
+/// One call to the Engine.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// GET, POST, DELETE.
+    pub method: Method,
+    /// The path without the API version and the query.
+    pub path: String,
+    /// What the Engine answered, if it did.
+    pub status: Option<StatusCode>,
+}
+
+impl Call {
+    /// Whether it changes something.
+    pub fn is_write(&self) -> bool {
+        self.method != Method::GET && self.method != Method::HEAD
+    }
+}
+
+/// What is done with calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mood {
+    /// They pass.
+    Pass,
+    /// They are answered 500.
+    Fail,
+    /// Connections are closed without an answer.
+    Refuse,
+}
+
+/// The proxy; it stops when dropped.
+pub struct Recorder {
+    socket: PathBuf,
+    calls: Arc<Mutex<Vec<Call>>>,
+    bytes: Arc<Mutex<u64>>,
+    mood: Arc<Mutex<Mood>>,
+    stop: CancellationToken,
+}
+
+impl Recorder {
+    /// Listens at `socket` and passes calls on to `upstream`.
+    pub fn start(socket: PathBuf, upstream: PathBuf) -> Result<Self> {
+        let _ = std::fs::remove_file(&socket);
+        let listener = UnixListener::bind(&socket).context("bind the recorder's socket")?;
+        let recorder = Self {
+            socket,
+            calls: Arc::default(),
+            bytes: Arc::default(),
+            mood: Arc::new(Mutex::new(Mood::Pass)),
+            stop: CancellationToken::new(),
+        };
+        let (calls, bytes, mood, stop) = (
+            Arc::clone(&recorder.calls),
+            Arc::clone(&recorder.bytes),
+            Arc::clone(&recorder.mood),
+            recorder.stop.clone(),
+        );
+        tokio::spawn(async move {
+            loop {
+                let accepted = tokio::select! {
+                    () = stop.cancelled() => return,
+                    accepted = listener.accept() => accepted,
+                };
+                let Ok((stream, _)) = accepted else { return };
+                let (calls, bytes, mood, stop, upstream) =
+                    (Arc::clone(&calls), Arc::clone(&bytes), Arc::clone(&mood), stop.clone(), upstream.clone());
+                tokio::spawn(async move {
+                    let service = service_fn(move |request| {
+                        let (calls, bytes, mood) = (Arc::clone(&calls), Arc::clone(&bytes), Arc::clone(&mood));
+                        let upstream = upstream.clone();
+                        async move { pass(request, &upstream, &calls, &bytes, &mood).await }
+                    });
+                    let connection =
+                        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        _ = connection => {}
+                    }
+                });
+            }
+        });
+        Ok(recorder)
+    }
+
+    /// Where it listens.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// The calls so far.
+    pub fn calls(&self) -> Vec<Call> {
+        self.calls.lock().expect("no panic while recording").clone()
+    }
+
+    /// The writes so far.
+    pub fn writes(&self) -> Vec<Call> {
+        self.calls().into_iter().filter(Call::is_write).collect()
+    }
+
+    /// Bytes of answers so far.
+    pub fn bytes(&self) -> u64 {
+        *self.bytes.lock().expect("no panic while recording")
+    }
+
+    /// Forgets the calls so far.
+    pub fn clear(&self) {
+        self.calls.lock().expect("no panic while recording").clear();
+        *self.bytes.lock().expect("no panic while recording") = 0;
+    }
+
+    /// Changes what is done with calls from now on.
+    pub fn set_mood(&self, mood: Mood) {
+        *self.mood.lock().expect("no panic while recording") = mood;
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
+type Body = BoxBody<Bytes, hyper::Error>;
+
+async fn pass(
+    request: Request<Incoming>,
+    upstream: &Path,
+    calls: &Mutex<Vec<Call>>,
+    bytes: &Arc<Mutex<u64>>,
+    mood: &Mutex<Mood>,
+) -> Result<Response<Body>> {
+    let index = {
+        let mut calls = calls.lock().expect("no panic while recording");
+        calls.push(Call { method: request.method().clone(), path: without_version(request.uri().path()), status: None });
+        calls.len() - 1
+    };
+    let mood = *mood.lock().expect("no panic while recording");
+    match mood {
+        Mood::Pass => {}
+        Mood::Refuse => anyhow::bail!("refused"),
+        Mood::Fail => {
+            let body = Full::new(Bytes::from_static(b"{\"message\":\"broken by the test\"}"));
+            let mut response = Response::new(body.map_err(|never| match never {}).boxed());
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            return Ok(response);
+        }
+    }
+    let stream = UnixStream::connect(upstream).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let response = sender.send_request(request).await?;
+    // The list may have been cleared meanwhile; then this call belongs to what is forgotten.
+    if let Some(call) = calls.lock().expect("no panic while recording").get_mut(index) {
+        call.status = Some(response.status());
+    }
+    let bytes = Arc::clone(bytes);
+    Ok(response.map(|body| {
+        body.map_frame(move |frame| {
+            if let Some(data) = frame.data_ref() {
+                *bytes.lock().expect("no panic while recording") += data.len() as u64;
+            }
+            frame
+        })
+        .boxed()
+    }))
+}
+
+/// `/v1.41/services/x` and `/services/x` are the same call.
+fn without_version(path: &str) -> String {
+    match path.strip_prefix("/v1.").and_then(|rest| rest.split_once('/')) {
+        Some((_, rest)) => format!("/{rest}"),
+        None => path.to_owned(),
+    }
+}

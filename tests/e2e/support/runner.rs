@@ -1,0 +1,140 @@
+//! Runs scenarios one after the other, with a line each while it works and a table at the end.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::time::{Instant, timeout};
+
+use super::engine::Engine;
+use super::world::World;
+
+/// One scenario: its name, and what it does in the world it is given.
+pub struct Scenario {
+    /// Words joined by hyphens.
+    pub name: &'static str,
+    /// Fails with the reason.
+    pub run: for<'a> fn(&'a mut World) -> BoxFuture<'a, anyhow::Result<()>>,
+}
+
+/// The longest time for one scenario; all have deadlines of their own, this one is for bugs.
+const LIMIT: Duration = Duration::from_secs(600);
+
+struct Outcome {
+    name: &'static str,
+    took: Duration,
+    failure: Option<String>,
+    figures: Vec<String>,
+}
+
+/// Runs those that the command line selects.
+pub fn run(scenarios: &[Scenario]) -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
+    if std::env::args().any(|word| word == "--list") {
+        for scenario in scenarios {
+            println!("{}: test", scenario.name);
+        }
+        return ExitCode::SUCCESS;
+    }
+    let selected: Vec<&Scenario> = scenarios
+        .iter()
+        .filter(|scenario| words.is_empty() || words.iter().any(|word| scenario.name.contains(word.as_str())))
+        .collect();
+    if selected.is_empty() {
+        eprintln!("e2e: no scenario has any of {words:?} in its name");
+        return ExitCode::FAILURE;
+    }
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(run_all(&selected))
+}
+
+async fn run_all(selected: &[&Scenario]) -> ExitCode {
+    let mut engine = match Engine::up("e2e", &[]).await {
+        Ok(engine) => engine,
+        Err(error) => {
+            eprintln!("e2e: no engine to test on: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut outcomes = Vec::new();
+    for (index, scenario) in selected.iter().enumerate() {
+        eprintln!("e2e: {}/{} {} ...", index + 1, selected.len(), scenario.name);
+        let interrupted = interrupted();
+        tokio::pin!(interrupted);
+        let outcome = tokio::select! {
+            outcome = run_one(scenario, &engine) => outcome,
+            () = &mut interrupted => {
+                eprintln!("e2e: interrupted, taking the engine down");
+                engine.down().await;
+                return ExitCode::FAILURE;
+            }
+        };
+        match &outcome.failure {
+            None => eprintln!("e2e: {} ok ({:.1} s)", scenario.name, outcome.took.as_secs_f64()),
+            Some(failure) => eprintln!("e2e: {} FAILED ({:.1} s): {failure}", scenario.name, outcome.took.as_secs_f64()),
+        }
+        for figure in &outcome.figures {
+            eprintln!("e2e:   {figure}");
+        }
+        outcomes.push(outcome);
+    }
+    engine.down().await;
+    report(&outcomes)
+}
+
+async fn run_one(scenario: &Scenario, engine: &Engine) -> Outcome {
+    let started = Instant::now();
+    let mut world = World::new(scenario.name, engine);
+    let result = std::panic::AssertUnwindSafe(timeout(LIMIT, (scenario.run)(&mut world))).catch_unwind().await;
+    let failure = match result {
+        Ok(Ok(Ok(()))) => None,
+        Ok(Ok(Err(error))) => Some(format!("{error:#}")),
+        Ok(Err(_)) => Some(format!("not finished after {} s", LIMIT.as_secs())),
+        Err(panic) => Some(
+            panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()))
+                .unwrap_or_else(|| "panicked".into()),
+        ),
+    };
+    if failure.is_some() {
+        world.print_evidence().await;
+    }
+    let figures = world.figures().to_vec();
+    let cleaned = world.clean_up().await;
+    let failure = match (failure, cleaned) {
+        (Some(failure), _) => Some(failure),
+        (None, Err(error)) => Some(format!("{:#}", anyhow!("the scenario left something behind: {error:#}"))),
+        (None, Ok(())) => None,
+    };
+    Outcome { name: scenario.name, took: started.elapsed(), failure, figures }
+}
+
+fn report(outcomes: &[Outcome]) -> ExitCode {
+    let width = outcomes.iter().map(|outcome| outcome.name.len()).max().unwrap_or(0);
+    println!();
+    for outcome in outcomes {
+        let verdict = if outcome.failure.is_none() { "ok" } else { "FAILED" };
+        println!("{:width$}  {:>6.1} s  {verdict}", outcome.name, outcome.took.as_secs_f64());
+        for figure in &outcome.figures {
+            println!("{:width$}      {figure}", "");
+        }
+    }
+    let failed = outcomes.iter().filter(|outcome| outcome.failure.is_some()).count();
+    let passed = outcomes.len() - failed;
+    let verdict = if failed == 0 { "ok" } else { "FAILED" };
+    println!("\ntest result: {verdict}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+async fn interrupted() {
+    let mut terminate =
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).expect("signals can be heard");
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}

@@ -1,0 +1,41 @@
+//! Waiting for a condition, with a deadline and a name. Nothing here sleeps for luck.
+
+use std::future::Future;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use tokio::time::{Instant, sleep};
+
+/// Waits until `condition` holds, asking every 100 ms; its last complaint is in the failure.
+pub async fn until<F, T>(what: &str, within: Duration, mut condition: impl FnMut() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    let deadline = Instant::now() + within;
+    loop {
+        let complaint = match condition().await {
+            Ok(value) => return Ok(value),
+            Err(complaint) => complaint,
+        };
+        if Instant::now() >= deadline {
+            bail!("not within {} s: {what}: {complaint:#}", within.as_secs_f64());
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Checks all the time that `condition` holds for so long; for "nothing happens" (follow it with a change that
+/// must happen, or a dead operator passes).
+pub async fn throughout<F>(what: &str, duration: Duration, mut condition: impl FnMut() -> F) -> Result<()>
+where
+    F: Future<Output = Result<()>>,
+{
+    let end = Instant::now() + duration;
+    while Instant::now() < end {
+        if let Err(complaint) = condition().await {
+            bail!("{what}: {complaint:#}");
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,235 @@
+//! What one scenario has to play with: an engine, a client, a directory, an operator when it wants one. What it
+//! made is removed afterwards, and what cannot be removed is a failure.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::docker::Docker;
+use super::engine::Engine;
+use super::load::{self, Answer, Load};
+use super::operator::Operator;
+use super::recorder::Recorder;
+use super::wait;
+
+/// The world of one scenario.
+pub struct World {
+    name: &'static str,
+    directory: PathBuf,
+    /// The client.
+    pub docker: Docker,
+    /// Values that `scripts/engine` exported.
+    pub exports: std::collections::BTreeMap<String, String>,
+    /// Where the proxies answer HTTP.
+    pub http: String,
+    engine_socket: PathBuf,
+    figures: Vec<String>,
+    /// The proxy between the operator and the engine, once there is one.
+    pub recorder: Option<Recorder>,
+    /// The operator, once there is one.
+    pub operator: Option<Operator>,
+}
+
+/// Where the operator of a scenario serves its admin pages.
+const ADMIN: &str = "127.0.0.1:18717";
+
+impl World {
+    /// An empty world on this engine.
+    pub fn new(name: &'static str, engine: &Engine) -> Self {
+        let directory = std::env::temp_dir().join(format!("dovetail-e2e-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&directory).expect("a temporary directory");
+        Self {
+            name,
+            directory,
+            docker: Docker::new(engine.socket()),
+            exports: engine.exports().clone(),
+            http: engine.http_address(),
+            engine_socket: engine.socket(),
+            figures: Vec::new(),
+            recorder: None,
+            operator: None,
+        }
+    }
+
+    /// A directory for the scenario's files.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// One of the values that `scripts/engine` exported.
+    pub fn export(&self, key: &str) -> &str {
+        self.exports.get(key).map(String::as_str).unwrap_or_else(|| panic!("scripts/engine exports {key}"))
+    }
+
+    /// The demo application's image.
+    pub fn demo_image(&self) -> String {
+        self.export("DEMO_IMAGE").to_owned()
+    }
+
+    /// Tells a figure in the table at the end.
+    pub fn figure(&mut self, figure: impl Into<String>) {
+        self.figures.push(figure.into());
+    }
+
+    /// The figures told.
+    pub fn figures(&self) -> &[String] {
+        &self.figures
+    }
+
+    /// Writes the operator's configuration: host mode, the test's image and version of nginx, and `extra`
+    /// lines below `proxy:` (indented by six).
+    pub fn write_config(&self, extra: &str) -> Result<PathBuf> {
+        let recorder = self.recorder.as_ref().context("a recorder")?;
+        let text = format!(
+            "instance: e2e\nengine:\n  endpoint: unix://{}\nadmin:\n  listen: {ADMIN}\nclusters:\n  main:\n    nginx:\n      version: \"{}\"\n    proxy:\n      image: {}\n      publish_mode: host\n      ports:\n        http: 80\n{extra}",
+            recorder.socket().display(),
+            self.exports.get("NGINX_VERSION").map(String::as_str).unwrap_or("1.22.1"),
+            self.export("PROXY_IMAGE"),
+        );
+        let path = self.directory.join("dovetail.yaml");
+        std::fs::write(&path, text)?;
+        Ok(path)
+    }
+
+    /// Starts an operator behind a recorder and waits until it is ready.
+    pub async fn start_operator(&mut self) -> Result<()> {
+        self.start_operator_with("").await
+    }
+
+    /// The same with extra lines below `proxy:`.
+    pub async fn start_operator_with(&mut self, extra: &str) -> Result<()> {
+        if self.recorder.is_none() {
+            let socket = self.directory.join("engine.sock");
+            self.recorder = Some(Recorder::start(socket, self.engine_socket.clone())?);
+        }
+        let config = self.write_config(extra)?;
+        self.operator = Some(Operator::start(&self.directory, &config, ADMIN)?);
+        self.operator().ready().await
+    }
+
+    /// The operator.
+    pub fn operator(&self) -> &Operator {
+        self.operator.as_ref().expect("the scenario started an operator")
+    }
+
+    /// The recorder.
+    pub fn recorder(&self) -> &Recorder {
+        self.recorder.as_ref().expect("the scenario started an operator")
+    }
+
+    /// One request to the proxy.
+    pub async fn get(&self, host: &str, path: &str) -> Result<Answer> {
+        load::get(&self.http, host, path).await
+    }
+
+    /// Waits until a host answers 200.
+    pub async fn routed(&self, host: &str, within: Duration) -> Result<Answer> {
+        wait::until(&format!("{host} answers 200"), within, || async {
+            let answer = self.get(host, "/ping").await?;
+            if answer.status == 200 { Ok(answer) } else { bail!("{}", answer.status) }
+        })
+        .await
+    }
+
+    /// A steady stream of requests for `/ping` of a host.
+    pub fn load(&self, host: &str, every: Duration) -> Load {
+        Load::start(&self.http, host, "/ping", every)
+    }
+
+    /// The live files of the proxy service: every config object it refers to, by target path.
+    pub async fn live_files(&self) -> Result<std::collections::BTreeMap<String, String>> {
+        let service = self.docker.service("dovetail-proxy").await?;
+        let references = service["Spec"]["TaskTemplate"]["ContainerSpec"]["Configs"].as_array().cloned();
+        let mut files = std::collections::BTreeMap::new();
+        for reference in references.unwrap_or_default() {
+            let name = reference["ConfigName"].as_str().context("a reference has a name")?;
+            let text = self.docker.run(&["config", "inspect", "--pretty", name]).await?;
+            let data = text.split_once("Data:").map(|(_, data)| data.trim().to_owned()).unwrap_or_default();
+            files.insert(reference["File"]["Name"].as_str().unwrap_or_default().to_owned(), data);
+        }
+        Ok(files)
+    }
+
+    /// All live files that hold routes, as one text.
+    pub async fn live_routes(&self) -> Result<String> {
+        let files = self.live_files().await?;
+        Ok(files.iter().filter(|(path, _)| path.contains("routes")).map(|(_, text)| text.as_str()).collect())
+    }
+
+    /// Waits until the proxy service's last update is over and `plan` has nothing to do.
+    pub async fn settled(&self, within: Duration) -> Result<()> {
+        wait::until("the proxies are in step", within, || async {
+            let plan = self.operator().json(&["plan"]).await?;
+            let steps: usize = plan["clusters"]
+                .as_array()
+                .map(|clusters| clusters.iter().map(|c| c["steps"].as_array().map_or(0, Vec::len)).sum())
+                .context("plan --json lists clusters")?;
+            let service = self.docker.service("dovetail-proxy").await?;
+            let state = service["UpdateStatus"]["State"].as_str().unwrap_or("none").to_owned();
+            if steps > 0 || matches!(state.as_str(), "updating" | "rollback_started") {
+                bail!("{steps} steps are planned, the update is {state}")
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Prints what helps to understand a failure.
+    pub async fn print_evidence(&self) {
+        eprintln!("--- evidence of {}", self.name);
+        if let Some(operator) = &self.operator {
+            if let Ok(lines) = operator.log() {
+                for line in lines.iter().rev().take(40).rev() {
+                    eprintln!("{line}");
+                }
+            }
+            if let Ok((_, output, error)) = operator.command(&["status"]).await {
+                eprintln!("{output}{error}");
+            }
+        }
+        for arguments in [
+            &["service", "ls"][..],
+            &["service", "ps", "--no-trunc", "dovetail-proxy"][..],
+            &["service", "inspect", "-f", "{{json .UpdateStatus}}", "dovetail-proxy"][..],
+            &["service", "logs", "--tail", "20", "--raw", "dovetail-proxy"][..],
+        ] {
+            match self.docker.run(arguments).await {
+                Ok(output) => eprintln!("$ docker {}\n{output}", arguments.join(" ")),
+                Err(error) => eprintln!("{error:#}"),
+            }
+        }
+        eprintln!("--- end of evidence");
+    }
+
+    /// Stops the operator and removes services, stacks, configs, secrets and networks from the engine.
+    pub async fn clean_up(&mut self) -> Result<()> {
+        if let Some(operator) = self.operator.take() {
+            operator.kill().await?;
+        }
+        self.recorder = None;
+        let docker = &self.docker;
+        wait::until("the engine is empty again", Duration::from_secs(60), || async {
+            for (list, remove) in [
+                ("service ls -q", "service rm"),
+                ("config ls -q", "config rm"),
+                ("secret ls -q", "secret rm"),
+                ("network ls -q -f scope=swarm -f type=custom", "network rm"),
+            ] {
+                let ids = docker.line(list).await?;
+                let mut arguments: Vec<&str> = remove.split(' ').collect();
+                arguments.extend(ids.lines());
+                if arguments.len() > 2 {
+                    docker.run(&arguments).await?;
+                }
+            }
+            let services = docker.line("service ls -q").await?;
+            if !services.is_empty() {
+                bail!("services are left")
+            }
+            Ok(())
+        })
+        .await?;
+        std::fs::remove_dir_all(&self.directory).context("remove the scenario's directory")
+    }
+}
