@@ -1,3 +1,15 @@
-//! The program.
-#![allow(missing_docs)]
+//! The program: arguments, configuration, wiring, the admin server, and subcommands over the same plain
+//! functions as the loops. Everything that decides is in the crates below.
+
+pub mod admin;
+pub mod args;
+pub mod commands;
 pub mod config;
+pub mod explain;
+pub mod logs;
+pub mod look;
+pub mod metrics;
+pub mod routes;
+pub mod table;
+pub mod view;
+pub mod wire;

@@ -1,2 +1,124 @@
-//! The operator.
-fn main() {}
+//! `dovetail`: reads its arguments, and does what they say. Exit status: 0 fine, 1 failed, 2 bad usage or
+//! unreadable input.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use dovetail::args::{Arguments, Command, ConfigArgument};
+use dovetail::config::{self, Config};
+use dovetail::{commands, logs, wire};
+use engine::Engine;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = tokio::runtime::Builder::new_multi_thread()
+        // The work is small and comes in bursts; two threads keep the admin server answering meanwhile.
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(error.into()))
+        .and_then(|runtime| runtime.block_on(run(arguments.command)));
+    match outcome {
+        Ok(text) => print(&text),
+        Err(Failure::Failed(error)) => {
+            eprintln!("dovetail: {error:#}");
+            ExitCode::from(1)
+        }
+        Err(Failure::BadInput(error)) => {
+            eprintln!("dovetail: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Why the program ends without having done what it was asked.
+enum Failure {
+    Failed(anyhow::Error),
+    BadInput(String),
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Failure::Failed(error)
+    }
+}
+
+impl From<config::ConfigError> for Failure {
+    fn from(error: config::ConfigError) -> Self {
+        Failure::BadInput(error.to_string())
+    }
+}
+
+async fn run(command: Command) -> Result<String, Failure> {
+    match command {
+        Command::Run(run) => {
+            let (mut config, engine) = prepare(&run.config)?;
+            if let Some(format) = &run.log_format {
+                config.log.format = config::read_word(format).map_err(Failure::BadInput)?;
+            }
+            if let Some(level) = &run.log_level {
+                config.log.level = config::read_word(level).map_err(Failure::BadInput)?;
+            }
+            logs::start(&config.log);
+            let traffic = engine.clone();
+            wire::run(&config, engine, Box::new(move || traffic.traffic()), told_to_stop()).await?;
+            Ok(String::new())
+        }
+        Command::CheckConfig(check) if check.schema => Ok(config::schema()),
+        Command::CheckConfig(check) => Ok(commands::describe(&config::load(&check.file)?, &check.file)),
+        Command::Plan(look) => {
+            let (config, engine) = prepare(&look.config)?;
+            Ok(commands::plan(&config, &engine, look.json).await?)
+        }
+        Command::Render(render) => {
+            let (config, engine) = prepare(&render.config)?;
+            Ok(commands::render(&config, &engine, render.cluster.as_deref(), render.output.as_deref()).await?)
+        }
+        Command::Routes(look) => {
+            let (config, engine) = prepare(&look.config)?;
+            Ok(commands::list_routes(&config, &engine, look.json).await?)
+        }
+        Command::Explain(explain) => {
+            let (config, engine) = prepare(&explain.look.config)?;
+            Ok(commands::explain_service(&config, &engine, &explain.service, explain.look.json).await?)
+        }
+        Command::Status(look) => {
+            let (config, engine) = prepare(&look.config)?;
+            Ok(commands::status(&config, &engine, look.json).await?)
+        }
+        Command::Version(version) if version.json => {
+            Ok(format!("{}\n", serde_json::json!({ "version": env!("CARGO_PKG_VERSION") })))
+        }
+        Command::Version(_) => Ok(concat!("dovetail ", env!("CARGO_PKG_VERSION"), "\n").to_owned()),
+    }
+}
+
+/// Reads the configuration and prepares the client; nothing is connected yet.
+fn prepare(argument: &ConfigArgument) -> Result<(Config, Engine), Failure> {
+    let config = config::load(&argument.config)?;
+    let endpoint = config::engine_endpoint(&config, argument.engine.as_deref())
+        .map_err(|error| Failure::BadInput(error.to_string()))?;
+    let settings = engine::Settings { timeout: config.engine.timeout.0, ..engine::Settings::default() };
+    let engine = Engine::connect(&endpoint, settings).map_err(|error| Failure::BadInput(error.to_string()))?;
+    Ok((config, engine))
+}
+
+/// Resolves on SIGTERM or SIGINT.
+async fn told_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).expect("signals can be heard");
+    let mut interrupt = signal(SignalKind::interrupt()).expect("signals can be heard");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Prints to standard output; a reader that has gone away is no failure.
+fn print(text: &str) -> ExitCode {
+    use std::io::Write;
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => ExitCode::from(1),
+        _ => ExitCode::SUCCESS,
+    }
+}

@@ -86,7 +86,11 @@ impl Store {
             return Err(Error::new(Class::Refused, operation(), format!("no subnet of /{prefix}")));
         }
         let overlay = driver == "overlay";
-        let pool = if overlay { Some(self.subnet(prefix).map_err(|text| Error::new(Class::Refused, operation(), text))?) } else { None };
+        let pool = if overlay {
+            Some(self.subnet(prefix).map_err(|text| Error::new(Class::Refused, operation(), text))?)
+        } else {
+            None
+        };
         let (id, created_at) = (NetworkId::new(self.fresh_id()), self.fresh_time());
         self.touch();
         let seen = swarm::Network {
@@ -145,18 +149,16 @@ impl Store {
     }
 
     /// Writes ids for names into the networks of a spec, as the daemon does before Swarm sees it.
-    pub(crate) fn resolve_networks(&self, spec: &mut Value) -> std::result::Result<(), String> {
+    pub(crate) fn resolve_networks(&self, spec: &mut Value) -> std::result::Result<(), (Class, String)> {
         for list in ["/TaskTemplate/Networks", "/Networks"] {
             for network in spec.pointer_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
                 let Some(target) = network.get_mut("Target") else { continue };
                 let written = target.as_str().unwrap_or_default();
                 match self.find_network(written) {
-                    None => return Err(format!("network {written} not found")),
+                    None => return Err((Class::NotFound, format!("network {written} not found"))),
                     Some(found) if found.seen.ingress => {
-                        return Err(format!(
-                            "Service cannot be explicitly attached to the ingress network {:?}",
-                            found.seen.name
-                        ));
+                        let message = "Service cannot be explicitly attached to the ingress network \"ingress\"";
+                        return Err((Class::Refused, message.to_owned()));
                     }
                     Some(found) => *target = Value::String(found.seen.id.as_str().to_owned()),
                 }
@@ -165,14 +167,15 @@ impl Store {
         Ok(())
     }
 
-    /// The networks with addresses that tasks of this spec join.
+    /// The networks with addresses that tasks of this spec join; one that is gone is among them, so that
+    /// allocation fails as long as it is.
     pub(crate) fn networks_to_join(&self, spec: &Spec) -> Vec<NetworkId> {
         let named = spec.networks.iter().map(|id| NetworkId::new(id.as_str()));
         let ingress = self.ingress.clone().filter(|_| spec.uses_ingress());
         let mut seen = BTreeSet::new();
         named
             .chain(ingress)
-            .filter(|id| self.networks.get(id).is_some_and(|network| network.pool.is_some()))
+            .filter(|id| self.networks.get(id).is_none_or(|network| network.pool.is_some()))
             .filter(|id| seen.insert(id.clone()))
             .collect()
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use model::Digest;
 use serde_json::{Map, Value};
 use swarm::{EndpointMode, Mode};
 
@@ -28,6 +29,8 @@ pub(crate) struct Spec {
     pub restart: Restart,
     /// A container with a health check is reported as running only after the first check.
     pub health_interval: Option<Duration>,
+    /// Of `TaskTemplate` as it was written.
+    pub template_digest: Digest,
     /// `TaskTemplate`, made comparable.
     pub template: Value,
     /// `TaskTemplate` without its placement constraints, made comparable.
@@ -162,6 +165,7 @@ impl Spec {
             health_interval: health_interval(&container["Healthcheck"]),
             template_anywhere: without_constraints(comparable_template.clone()),
             template: comparable_template,
+            template_digest: Digest::of(template.to_string().as_bytes()),
             endpoint: comparable(&spec["EndpointSpec"]).unwrap_or_else(empty),
             name,
         })

@@ -59,7 +59,9 @@ pub enum EndpointError {
     #[error("{0} does not use TLS, yet TLS files are given")]
     TlsUnused(String),
     /// The docker client's variables ask for TLS and say nowhere where its files are.
-    #[error("DOCKER_TLS_VERIFY is set, but neither DOCKER_CERT_PATH nor HOME says where ca.pem, cert.pem and key.pem are")]
+    #[error(
+        "DOCKER_TLS_VERIFY is set, but neither DOCKER_CERT_PATH nor HOME says where ca.pem, cert.pem and key.pem are"
+    )]
     NoCertPath,
 }
 
@@ -250,7 +252,8 @@ mod tests {
                 None,
             ),
         ] {
-            let look_up = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+            let look_up =
+                |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
             let endpoint = Endpoint::from_variables(look_up).unwrap_or_else(|error| panic!("{variables:?}: {error}"));
             assert_eq!(endpoint.to_string(), shown, "{variables:?}");
             assert_eq!(endpoint.tls, tls.map(|directory| Tls::in_directory(Path::new(directory))), "{variables:?}");

@@ -118,7 +118,8 @@ fn backend_mode(labels: &BTreeMap<String, String>, problems: &mut Vec<Problem>) 
         return Some(BackendMode::default());
     };
     let written = trimmed(value);
-    let read = [BackendMode::Task, BackendMode::Vip].into_iter().find(|mode| written.eq_ignore_ascii_case(mode.as_str()));
+    let read =
+        [BackendMode::Task, BackendMode::Vip].into_iter().find(|mode| written.eq_ignore_ascii_case(mode.as_str()));
     if read.is_none() {
         problems.push(
             Problem::new(Code::BadBackendMode, "is no backend mode")
@@ -347,7 +348,9 @@ mod tests {
         for (written, port) in [("80", 80), (" 8080 ", 8080), ("065535", 65535), ("1", 1)] {
             assert_eq!(asked(&[("hosts", "a"), ("port", written)]).unwrap().port.get(), port, "{written:?}");
         }
-        for written in ["", "0", "65536", "-1", "+80", "80/tcp", "http", "80\n", "8080;", "８０", "99999999999999999999"] {
+        for written in
+            ["", "0", "65536", "-1", "+80", "80/tcp", "http", "80\n", "8080;", "８０", "99999999999999999999"]
+        {
             assert_eq!(codes(&[("hosts", "a"), ("port", written)]), [Code::BadPort], "{written:?}");
         }
         assert_eq!(codes(&[("hosts", "a")]), [Code::MissingPort]);
@@ -355,9 +358,12 @@ mod tests {
 
     #[test]
     fn backend_modes_are_task_and_vip_in_any_case() {
-        for (written, mode) in
-            [("task", BackendMode::Task), ("vip", BackendMode::Vip), (" VIP ", BackendMode::Vip), ("Task", BackendMode::Task)]
-        {
+        for (written, mode) in [
+            ("task", BackendMode::Task),
+            ("vip", BackendMode::Vip),
+            (" VIP ", BackendMode::Vip),
+            ("Task", BackendMode::Task),
+        ] {
             assert_eq!(
                 asked(&[("hosts", "a"), ("port", "80"), ("backend_mode", written)]).unwrap().backend_mode,
                 mode,
@@ -383,7 +389,11 @@ mod tests {
             assert!(!request.default_backend, "{written:?}");
         }
         for written in ["", "yes", "on", "tRUE", "true;", "2"] {
-            assert_eq!(codes(&[("default_backend", written), ("port", "80")]), [Code::BadDefaultBackend], "{written:?}");
+            assert_eq!(
+                codes(&[("default_backend", written), ("port", "80")]),
+                [Code::BadDefaultBackend],
+                "{written:?}"
+            );
         }
     }
 
@@ -423,14 +433,26 @@ mod tests {
 
     #[test]
     fn sticky_sessions_in_vip_mode_are_a_warning() {
-        let vip = [("hosts", "a"), ("port", "80"), ("backend_mode", "vip"), ("sticky_session_cookie", "s"), ("ip_hash", "true")];
+        let vip = [
+            ("hosts", "a"),
+            ("port", "80"),
+            ("backend_mode", "vip"),
+            ("sticky_session_cookie", "s"),
+            ("ip_hash", "true"),
+        ];
         let reading = read_labels(&vip).unwrap();
         assert!(reading.asked.is_ok());
         let warned: Vec<&str> = reading.warnings.iter().map(|warning| warning.label.as_deref().unwrap()).collect();
         assert_eq!(warned, [labels::STICKY_SESSION_COOKIE, labels::IP_HASH]);
         let task = [("hosts", "a"), ("port", "80"), ("sticky_session_cookie", "s"), ("ip_hash", "true")];
         assert!(read_labels(&task).unwrap().warnings.is_empty());
-        let off = [("hosts", "a"), ("port", "80"), ("backend_mode", "vip"), ("sticky_session_cookie", ""), ("ip_hash", "false")];
+        let off = [
+            ("hosts", "a"),
+            ("port", "80"),
+            ("backend_mode", "vip"),
+            ("sticky_session_cookie", ""),
+            ("ip_hash", "false"),
+        ];
         assert!(read_labels(&off).unwrap().warnings.is_empty());
     }
 

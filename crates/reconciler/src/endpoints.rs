@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU16;
 
 use model::{
-    Backends, BackendMode, Code, Contribution, NetworkChoice, Problem, Scale, Service, Task, TaskVerdict, labels,
+    BackendMode, Backends, Code, Contribution, NetworkChoice, Problem, Scale, Service, Task, TaskVerdict, labels,
 };
 
 /// What was found. `tasks` is for explanations and empty in VIP mode.
@@ -20,12 +20,7 @@ pub(crate) enum Found {
 }
 
 /// Finds the endpoints of `service`, whose live route, if it has one, is `live`.
-pub(crate) fn find(
-    service: &Service,
-    port: NonZeroU16,
-    network: &NetworkChoice,
-    live: Option<&Contribution>,
-) -> Found {
+pub(crate) fn find(service: &Service, port: NonZeroU16, network: &NetworkChoice, live: Option<&Contribution>) -> Found {
     match &service.backends {
         Backends::Vip { addresses, has_run } => {
             let reason = match vip_standing(service.scale, *has_run, live) {
@@ -150,11 +145,20 @@ mod tests {
             service.backends = Backends::Tasks { tasks, stale };
             service
         };
-        let (one, two, elsewhere) = (task("t1", "n1", "10.0.0.3"), task("t2", "n1", "10.0.0.4"), task("t3", "n2", "10.9.0.3"));
+        let (one, two, elsewhere) =
+            (task("t1", "n1", "10.0.0.3"), task("t2", "n1", "10.0.0.4"), task("t3", "n2", "10.9.0.3"));
         check(&service(vec![one.clone()], false), None, "{10.0.0.3:80}, 1 task runs");
-        check(&service(vec![one.clone(), two, elsewhere.clone()], false), None, "{10.0.0.3:80, 10.0.0.4:80}, 2 tasks run");
+        check(
+            &service(vec![one.clone(), two, elsewhere.clone()], false),
+            None,
+            "{10.0.0.3:80, 10.0.0.4:80}, 2 tasks run",
+        );
         check(&service(vec![one], true), None, "{10.0.0.3:80}, 1 task runs, stale_tasks");
         check(&service(vec![], false), None, "none, no task runs");
-        check(&service(vec![elsewhere], false), None, "none, no task runs with an address: its task has none on the network app");
+        check(
+            &service(vec![elsewhere], false),
+            None,
+            "none, no task runs with an address: its task has none on the network app",
+        );
     }
 }

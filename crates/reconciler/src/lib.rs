@@ -19,9 +19,9 @@ mod network;
 pub mod nginx;
 mod pass;
 mod reason;
-mod settings;
 #[cfg(test)]
 mod sample;
+mod settings;
 
 pub use bundle::{bundle, target};
 pub use check::{Violation, check};

@@ -61,13 +61,19 @@ pub(crate) fn choose(question: &Question<'_>) -> Result<Chosen, Problem> {
             labels::NETWORK,
             live.1
         );
-        let warning = Problem::new(Code::NetworkKept, message)
-            .allowed(format!("{}={}", labels::NETWORK, names(&candidates, " or ")));
+        let warning = Problem::new(Code::NetworkKept, message).allowed(format!(
+            "{}={}",
+            labels::NETWORK,
+            names(&candidates, " or ")
+        ));
         return chosen(*live, "it is in use already", Some(warning));
     }
     let message = format!("the service is on several networks and {} does not say which", labels::NETWORK);
-    Err(Problem::new(Code::AmbiguousNetwork, message)
-        .allowed(format!("{}={}", labels::NETWORK, names(&candidates, " or "))))
+    Err(Problem::new(Code::AmbiguousNetwork, message).allowed(format!(
+        "{}={}",
+        labels::NETWORK,
+        names(&candidates, " or ")
+    )))
 }
 
 /// The candidates that a label names, by the first form that fits any: the id, the name, the stack's bare name.
@@ -134,8 +140,10 @@ mod tests {
             .map(|pair| pair.split_once(':').expect("id:name"))
             .map(|(id, name)| (NetworkId::new(id), name.to_owned()))
             .collect();
-        let known =
-            pairs.iter().map(|(id, name)| (id.clone(), Arc::new(Network { id: id.clone(), name: name.clone() }))).collect();
+        let known = pairs
+            .iter()
+            .map(|(id, name)| (id.clone(), Arc::new(Network { id: id.clone(), name: name.clone() })))
+            .collect();
         let networks = pairs.into_iter().map(|(id, _)| id).collect();
         let fixed = fixed.map(|fixed| fixed.split_whitespace().map(str::to_owned).collect());
         let live = live.map(NetworkId::new);
@@ -149,7 +157,9 @@ mod tests {
         });
         let answer = match answer {
             Ok(Chosen { choice, warning: None }) => format!("{}, {}", choice.id, choice.reason),
-            Ok(Chosen { choice, warning: Some(warning) }) => format!("{}, {}, {}", choice.id, choice.reason, warning.code),
+            Ok(Chosen { choice, warning: Some(warning) }) => {
+                format!("{}, {}, {}", choice.id, choice.reason, warning.code)
+            }
             Err(problem) => format!("{}: {problem}", problem.code),
         };
         assert_eq!(answer, expect, "on {on}, fixed {fixed:?}, label {label:?}, live {live:?}");
@@ -174,13 +184,61 @@ mod tests {
     #[test]
     fn what_cannot_be_chosen_is_a_problem_that_lists_what_is_possible() {
         let two = "n1:shop_app n2:other";
-        check(two, None, None, None, "ambiguous_network: the service is on several networks and com.docker.lb.network does not say which (allowed: com.docker.lb.network=other or shop_app)");
-        check(two, None, None, Some("n3"), "ambiguous_network: the service is on several networks and com.docker.lb.network does not say which (allowed: com.docker.lb.network=other or shop_app)");
-        check(two, None, Some("ap"), Some("n1"), "unknown_network: com.docker.lb.network=\"ap\": names no network that the service is on (allowed: other or shop_app)");
-        check(two, Some("other"), Some("app"), None, "unknown_network: com.docker.lb.network=\"app\": names no network that both the service and these proxies are on (allowed: other)");
-        check("n1:x n2:x", None, Some("x"), None, "ambiguous_network: com.docker.lb.network=\"x\": is the name of several networks of the service (allowed: the id of one of them: n1, n2)");
-        check("", None, None, None, "no_network: the service is on no network that a proxy can join (allowed: attach it to an overlay network of the swarm, other than ingress)");
-        check("", None, Some("x"), None, "no_network: com.docker.lb.network=\"x\": the service is on no network that a proxy can join (allowed: attach it to an overlay network of the swarm, other than ingress)");
-        check(two, Some("east west"), None, None, "no_network: the service is on none of the networks that these proxies join (allowed: attach it to east or west)");
+        check(
+            two,
+            None,
+            None,
+            None,
+            "ambiguous_network: the service is on several networks and com.docker.lb.network does not say which (allowed: com.docker.lb.network=other or shop_app)",
+        );
+        check(
+            two,
+            None,
+            None,
+            Some("n3"),
+            "ambiguous_network: the service is on several networks and com.docker.lb.network does not say which (allowed: com.docker.lb.network=other or shop_app)",
+        );
+        check(
+            two,
+            None,
+            Some("ap"),
+            Some("n1"),
+            "unknown_network: com.docker.lb.network=\"ap\": names no network that the service is on (allowed: other or shop_app)",
+        );
+        check(
+            two,
+            Some("other"),
+            Some("app"),
+            None,
+            "unknown_network: com.docker.lb.network=\"app\": names no network that both the service and these proxies are on (allowed: other)",
+        );
+        check(
+            "n1:x n2:x",
+            None,
+            Some("x"),
+            None,
+            "ambiguous_network: com.docker.lb.network=\"x\": is the name of several networks of the service (allowed: the id of one of them: n1, n2)",
+        );
+        check(
+            "",
+            None,
+            None,
+            None,
+            "no_network: the service is on no network that a proxy can join (allowed: attach it to an overlay network of the swarm, other than ingress)",
+        );
+        check(
+            "",
+            None,
+            Some("x"),
+            None,
+            "no_network: com.docker.lb.network=\"x\": the service is on no network that a proxy can join (allowed: attach it to an overlay network of the swarm, other than ingress)",
+        );
+        check(
+            two,
+            Some("east west"),
+            None,
+            None,
+            "no_network: the service is on none of the networks that these proxies join (allowed: attach it to east or west)",
+        );
     }
 }

@@ -5,8 +5,8 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use model::{
-    Backends, BackendMode, ClusterName, Contribution, CreatedAt, Desired, Digest, Host, Manifest, Network,
-    Publication, Published, Request, Scale, Service, ServiceId, Task,
+    BackendMode, Backends, ClusterName, Contribution, CreatedAt, Desired, Digest, Host, Manifest, Network, Publication,
+    Published, Request, Scale, Service, ServiceId, Task,
 };
 
 use crate::{ClusterSettings, Settings};

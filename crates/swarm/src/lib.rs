@@ -29,14 +29,17 @@ pub trait Read: Clone + Send + Sync + 'static {
     fn services(&self) -> impl Future<Output = Result<Vec<Service>>> + Send;
 
     /// The tasks that should run (`GET /tasks?filters={"desired-state":["running"]}`).
-    /// A service that does not exist has no tasks: the Engine's 404 for it is an empty list.
+    /// A service that does not exist has no tasks: the Engine's 404 for it is an empty list. Their specs are
+    /// left out.
     fn tasks(&self, of: TasksOf) -> impl Future<Output = Result<Vec<Task>>> + Send;
 
-    /// All recent tasks of one service, those included that failed or were shut down: how a rollout goes.
+    /// All recent tasks of one service with their specs, those included that failed or were shut down: how a
+    /// rollout goes.
     fn task_history(&self, service: &ServiceId) -> impl Future<Output = Result<Vec<Task>>> + Send;
 
-    /// One network by id or name; `None` if there is none. The list of networks is not offered: it can
-    /// answer 200 with half of them.
+    /// One network by its whole id or name; `None` if there is none. The list of networks is not offered: it
+    /// can answer 200 with half of them. Without a leader the Engine says 404 for networks that exist [seen on
+    /// 20.10.24], so `None` takes a second call, which only a cluster with a leader answers.
     fn network(&self, id_or_name: &str) -> impl Future<Output = Result<Option<Network>>> + Send;
 
     /// The config objects of one installation, with their content. Expensive: for start-up and rollouts.

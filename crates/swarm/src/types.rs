@@ -120,7 +120,8 @@ pub struct Task {
     pub error: Option<String>,
     /// Its addresses.
     pub attachments: Vec<Attachment>,
-    /// The spec that it was made from, as the Engine wrote it (`Task.Spec`).
+    /// The spec that it was made from, as the Engine wrote it (`Task.Spec`). Only a task history has it: in
+    /// [`crate::Read::tasks`] it is `null`, since 100,000 specs are most of 125 MiB.
     pub spec: Arc<Value>,
 }
 

@@ -1,8 +1,38 @@
 //! The scenarios, in the order in which they run.
 
+mod deployment;
+mod founding;
+mod life;
+mod problems;
+mod rollouts;
+mod task_mode;
+mod vip_mode;
+
 use super::support::runner::Scenario;
+
+macro_rules! scenarios {
+    ($($name:literal on $nodes:literal => $path:path,)*) => {
+        vec![$(Scenario { name: $name, nodes: $nodes, run: |world| Box::pin($path(world)) },)*]
+    };
+}
 
 /// All of them.
 pub fn all() -> Vec<Scenario> {
-    Vec::new()
+    scenarios![
+        "founding-default-backend" on 1 => founding::default_backend,
+        "founding-demo" on 1 => founding::demo,
+        "task-scale" on 1 => task_mode::scale,
+        "task-canary" on 1 => task_mode::canary,
+        "task-websocket-and-headers" on 1 => task_mode::websocket_and_headers,
+        "vip-short-circuit" on 1 => vip_mode::short_circuit,
+        "vip-edges" on 1 => vip_mode::edges,
+        "vip-and-task-on-one-host" on 1 => vip_mode::mixed_host,
+        "problems-stay-with-their-service" on 1 => problems::stay_with_their_service,
+        "stack-rm" on 1 => life::stack_rm,
+        "operator-killed" on 1 => life::operator_killed,
+        "engine-restarted" on 1 => life::engine_restarted,
+        "deploy-and-undeploy" on 1 => deployment::deploy_and_undeploy,
+        "deploy-over-tls" on 1 => deployment::deploy_over_tls,
+        "rollout-held" on 3 => rollouts::held,
+    ]
 }

@@ -15,18 +15,19 @@ pub fn root() -> &'static Path {
 /// A running engine.
 pub struct Engine {
     name: String,
+    nodes: usize,
     exports: BTreeMap<String, String>,
 }
 
 impl Engine {
     /// Brings one up; its name is made unique by our process id.
-    pub async fn up(name: &str, settings: &[(&str, &str)]) -> Result<Self> {
+    pub async fn up(name: &str, nodes: usize) -> Result<Self> {
         let name = format!("{name}-{}", std::process::id());
         let output = Command::new(root().join("scripts/engine"))
             .arg("up")
             .env("ENGINE_NAME", &name)
             .env("ENGINE_TLS", "1")
-            .envs(settings.iter().copied())
+            .env("NODES", nodes.to_string())
             .current_dir(root())
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())
@@ -41,7 +42,7 @@ impl Engine {
             .filter_map(|line| line.strip_prefix("export ")?.split_once('='))
             .map(|(key, value)| (key.to_owned(), value.trim_matches(['"', '\'']).to_owned()))
             .collect();
-        Ok(Self { name, exports })
+        Ok(Self { name, nodes, exports })
     }
 
     /// One of the exported values.
@@ -59,17 +60,21 @@ impl Engine {
         PathBuf::from(self.get("DOCKER_HOST").strip_prefix("unix://").expect("a unix socket"))
     }
 
-    /// Where the proxy's HTTP listener answers, without the scheme.
-    pub fn http_address(&self) -> String {
-        let url = self.get("DOVETAIL_URL").trim_start_matches("http://").trim_end_matches('/').to_owned();
-        if url.contains(':') { url } else { format!("{url}:80") }
+    /// How many managers it has.
+    pub fn nodes(&self) -> usize {
+        self.nodes
     }
 
-    /// Runs another verb of `scripts/engine` on this engine.
-    pub async fn verb(&self, arguments: &[&str]) -> Result<()> {
+    /// Where the proxies' HTTP listeners answer, one address a node, the first manager's first.
+    pub fn http_addresses(&self) -> Vec<String> {
+        self.get("ENGINE_NODES").split_whitespace().map(|address| format!("{address}:80")).collect()
+    }
+
+    /// Runs a verb of `scripts/engine` on the engine of this name.
+    pub async fn verb_of(name: &str, arguments: &[&str]) -> Result<()> {
         let status = Command::new(root().join("scripts/engine"))
             .args(arguments)
-            .env("ENGINE_NAME", &self.name)
+            .env("ENGINE_NAME", name)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .status()
@@ -79,7 +84,7 @@ impl Engine {
 
     /// Takes it down.
     pub async fn down(&mut self) {
-        if let Err(error) = self.verb(&["down"]).await {
+        if let Err(error) = Self::verb_of(&self.name, &["down"]).await {
             eprintln!("e2e: taking the engine {} down: {error:#}", self.name);
         }
     }

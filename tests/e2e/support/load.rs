@@ -36,6 +36,18 @@ impl Answer {
     }
 }
 
+/// One GET at the first of several addresses that answers anything: what a balancer in front of the proxies does.
+pub async fn get_any(addresses: &[String], host: &str, path: &str) -> Result<Answer> {
+    let mut last = anyhow::anyhow!("no address is known");
+    for address in addresses {
+        match get(address, host, path).await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
 /// One GET on a connection of its own, at most 5 s.
 pub async fn get(address: &str, host: &str, path: &str) -> Result<Answer> {
     let exchange = async {
@@ -92,10 +104,10 @@ impl std::fmt::Display for Counts {
 
 impl Load {
     /// GETs `path` of `host` every `every`, until stopped or for 10 minutes; anything but 200 is a failure.
-    pub fn start(address: &str, host: &str, path: &str, every: Duration) -> Self {
+    pub fn start(addresses: &[String], host: &str, path: &str, every: Duration) -> Self {
         let counts = Arc::new(Mutex::new(Counts::default()));
         let stop = CancellationToken::new();
-        let (address, host, path) = (address.to_owned(), host.to_owned(), path.to_owned());
+        let (addresses, host, path) = (addresses.to_vec(), host.to_owned(), path.to_owned());
         let (inner, token) = (Arc::clone(&counts), stop.clone());
         let task = tokio::spawn(async move {
             let mut ticks = interval(every);
@@ -107,10 +119,10 @@ impl Load {
                     () = token.cancelled() => break,
                     _ = ticks.tick() => {}
                 }
-                let (address, host, path) = (address.clone(), host.clone(), path.clone());
+                let (addresses, host, path) = (addresses.clone(), host.clone(), path.clone());
                 let (counts, last_good) = (Arc::clone(&inner), Arc::clone(&last_good));
                 open.spawn(async move {
-                    let answer = get(&address, &host, &path).await;
+                    let answer = get_any(&addresses, &host, &path).await;
                     let mut counts = counts.lock().expect("no panic while counting");
                     counts.sent += 1;
                     match answer {

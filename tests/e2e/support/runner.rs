@@ -15,6 +15,8 @@ use super::world::World;
 pub struct Scenario {
     /// Words joined by hyphens.
     pub name: &'static str,
+    /// How many managers its engine has.
+    pub nodes: usize,
     /// Fails with the reason.
     pub run: for<'a> fn(&'a mut World) -> BoxFuture<'a, anyhow::Result<()>>,
 }
@@ -51,37 +53,57 @@ pub fn run(scenarios: &[Scenario]) -> ExitCode {
 }
 
 async fn run_all(selected: &[&Scenario]) -> ExitCode {
-    let mut engine = match Engine::up("e2e", &[]).await {
-        Ok(engine) => engine,
-        Err(error) => {
-            eprintln!("e2e: no engine to test on: {error:#}");
-            return ExitCode::FAILURE;
-        }
-    };
     let mut outcomes = Vec::new();
+    let mut running: Option<Engine> = None;
+    let mut interrupted = std::pin::pin!(interrupted());
     for (index, scenario) in selected.iter().enumerate() {
-        eprintln!("e2e: {}/{} {} ...", index + 1, selected.len(), scenario.name);
-        let interrupted = interrupted();
-        tokio::pin!(interrupted);
         let outcome = tokio::select! {
-            outcome = run_one(scenario, &engine) => outcome,
+            outcome = run_on_engine(scenario, &mut running, (index + 1, selected.len())) => outcome,
             () = &mut interrupted => {
                 eprintln!("e2e: interrupted, taking the engine down");
-                engine.down().await;
-                return ExitCode::FAILURE;
+                break;
             }
         };
-        match &outcome.failure {
-            None => eprintln!("e2e: {} ok ({:.1} s)", scenario.name, outcome.took.as_secs_f64()),
-            Some(failure) => eprintln!("e2e: {} FAILED ({:.1} s): {failure}", scenario.name, outcome.took.as_secs_f64()),
-        }
-        for figure in &outcome.figures {
-            eprintln!("e2e:   {figure}");
-        }
         outcomes.push(outcome);
     }
-    engine.down().await;
-    report(&outcomes)
+    if let Some(mut engine) = running {
+        engine.down().await;
+    }
+    let complete = outcomes.len() == selected.len();
+    match report(&outcomes) {
+        ExitCode::SUCCESS if complete => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+/// Runs one scenario on the running engine, or on a new one if that has another number of nodes.
+async fn run_on_engine(scenario: &Scenario, running: &mut Option<Engine>, (index, of): (usize, usize)) -> Outcome {
+    if running.as_ref().is_some_and(|engine| engine.nodes() != scenario.nodes)
+        && let Some(mut engine) = running.take()
+    {
+        engine.down().await;
+    }
+    if running.is_none() {
+        match Engine::up("e2e", scenario.nodes).await {
+            Ok(engine) => *running = Some(engine),
+            Err(error) => {
+                let failure = Some(format!("no engine to test on: {error:#}"));
+                return Outcome { name: scenario.name, took: Duration::ZERO, failure, figures: Vec::new() };
+            }
+        }
+    }
+    let engine = running.as_ref().expect("it was just brought up");
+    eprintln!("e2e: {index}/{of} {} ...", scenario.name);
+    let outcome = run_one(scenario, engine).await;
+    let took = outcome.took.as_secs_f64();
+    match &outcome.failure {
+        None => eprintln!("e2e: {} ok ({took:.1} s)", scenario.name),
+        Some(failure) => eprintln!("e2e: {} FAILED ({took:.1} s): {failure}", scenario.name),
+    }
+    for figure in &outcome.figures {
+        eprintln!("e2e:   {figure}");
+    }
+    outcome
 }
 
 async fn run_one(scenario: &Scenario, engine: &Engine) -> Outcome {

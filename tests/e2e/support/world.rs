@@ -22,7 +22,7 @@ pub struct World {
     /// Values that `scripts/engine` exported.
     pub exports: std::collections::BTreeMap<String, String>,
     /// Where the proxies answer HTTP.
-    pub http: String,
+    pub http: Vec<String>,
     engine_socket: PathBuf,
     figures: Vec<String>,
     /// The proxy between the operator and the engine, once there is one.
@@ -44,7 +44,7 @@ impl World {
             directory,
             docker: Docker::new(engine.socket()),
             exports: engine.exports().clone(),
-            http: engine.http_address(),
+            http: engine.http_addresses(),
             engine_socket: engine.socket(),
             figures: Vec::new(),
             recorder: None,
@@ -120,7 +120,7 @@ impl World {
 
     /// One request to the proxy.
     pub async fn get(&self, host: &str, path: &str) -> Result<Answer> {
-        load::get(&self.http, host, path).await
+        load::get_any(&self.http, host, path).await
     }
 
     /// Waits until a host answers 200.

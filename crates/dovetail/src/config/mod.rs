@@ -2,7 +2,7 @@
 //! duplicate keys are errors, and every error names the line, the field and what is allowed.
 
 mod check;
-//mod convert;
+mod convert;
 mod entries;
 mod read;
 mod scalars;
@@ -15,12 +15,12 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-//pub use convert::ClusterParts;
+pub use convert::{ClusterParts, engine_endpoint};
 pub use entries::Entries;
-pub use read::{ConfigError, load, parse, schema};
+pub use read::{ConfigError, load, parse, read_word, schema};
 pub use scalars::{
-    Cluster, ErrorLogLevel, FailureAction, Forwarded, Instance, Listen, LogFormat, LogLevel, NginxVersion, Port,
-    PublishMode, ServiceName, Size, Span, UpdateOrder, Whole, Word, Workers,
+    AccessLog, Cluster, ErrorLogLevel, FailureAction, Forwarded, Instance, Listen, LogFormat, LogLevel, NginxVersion, Port,
+    PublishMode, Scalar, ServiceName, Size, Span, UpdateOrder, Whole, Word, Workers,
 };
 
 /// The configuration of the Dovetail controller.
@@ -36,6 +36,8 @@ pub struct Config {
     pub log: Log,
     /// The HTTP server for health, metrics and routes.
     pub admin: Admin,
+    /// Labels for every object that Dovetail creates, such as UCP's `com.docker.ucp.access.label`.
+    pub object_labels: Entries<String, String>,
     /// The proxies: one service each, by a name of your choice (1 to 16 of `[a-z0-9-]`).
     pub clusters: Entries<Cluster, ClusterSettings>,
 }
@@ -134,8 +136,8 @@ pub struct Proxy {
     pub health_check: Option<HealthCheck>,
     /// Kernel settings of the container.
     pub sysctls: Entries<String, String>,
-    /// Environment variables, as NAME=value.
-    pub env: Vec<String>,
+    /// Environment variables.
+    pub env: Entries<String, String>,
     /// Labels of the service, beside those of Dovetail.
     pub labels: Entries<String, String>,
     /// Labels of its containers.
@@ -231,7 +233,9 @@ pub struct Nginx {
     pub upstream_keepalive_timeout: Span,
     /// Requests on one connection to an upstream before it is closed, so that VIP connections spread.
     pub upstream_keepalive_requests: Whole<1, 1000000>,
-    /// Shared memory of each upstream.
+    /// An upstream connection older than this is closed after its request, for the same reason.
+    pub upstream_keepalive_time: Span,
+    /// The smallest shared memory of an upstream; large ones get more.
     pub upstream_zone_size: Size,
     /// The largest request body.
     pub client_max_body_size: Size,
@@ -243,6 +247,8 @@ pub struct Nginx {
     pub client_header_buffer_size: Size,
     /// Number and size of the buffers for large request headers.
     pub large_client_header_buffers: HeaderBuffers,
+    /// The buffer for a response's header: all its cookies have to fit.
+    pub proxy_buffer_size: Size,
     /// Whether header names may hold underscores.
     pub underscores_in_headers: bool,
     /// The path at which every proxy answers 200, on any host.
@@ -255,8 +261,9 @@ pub struct Nginx {
     pub trusted_proxies: Vec<Word>,
     /// Whether connections begin with a PROXY protocol header.
     pub proxy_protocol: bool,
-    /// Whether requests are logged, on the proxies' standard output.
-    pub access_log: bool,
+    /// How requests are logged, on the proxies' standard output: `main` (the combined format and
+    /// X-Forwarded-For), `trace` (with the request's id and times), `json` or `off`.
+    pub access_log: AccessLog,
     /// The least severe messages that the proxies log about themselves.
     pub error_log_level: ErrorLogLevel,
 }
@@ -279,6 +286,7 @@ impl Default for Config {
             engine: Engine::default(),
             log: Log::default(),
             admin: Admin::default(),
+            object_labels: Entries::default(),
             clusters: Entries(BTreeMap::from([(main, ClusterSettings::default())])),
         }
     }
@@ -329,7 +337,7 @@ impl Default for Proxy {
             stop_grace_period: Span::seconds(30),
             health_check: Some(HealthCheck::default()),
             sysctls: Entries(BTreeMap::from([("net.ipv4.tcp_keepalive_time".into(), "600".into())])),
-            env: Vec::new(),
+            env: Entries::default(),
             labels: Entries::default(),
             container_labels: Entries::default(),
             resources: Resources::default(),
@@ -385,19 +393,21 @@ impl Default for Nginx {
             upstream_keepalive: Whole(32),
             upstream_keepalive_timeout: Span::seconds(60),
             upstream_keepalive_requests: Whole(1000),
+            upstream_keepalive_time: Span::seconds(300),
             upstream_zone_size: Size(64 << 10),
             client_max_body_size: Size(32 << 20),
             client_body_buffer_size: Size(8 << 10),
             client_body_timeout: Span::seconds(60),
             client_header_buffer_size: Size(1 << 10),
             large_client_header_buffers: HeaderBuffers { number: Whole(4), size: Size(8 << 10) },
+            proxy_buffer_size: Size(16 << 10),
             underscores_in_headers: false,
             health_path: Word("/.dovetail/health".into()),
             hide_info_headers: false,
             forwarded: Forwarded::Keep,
             trusted_proxies: Vec::new(),
             proxy_protocol: false,
-            access_log: true,
+            access_log: AccessLog::Main,
             error_log_level: ErrorLogLevel::Warn,
         }
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use super::entries::UniqueKeys;
-use super::{Config, check};
+use super::{Config, Scalar, check};
 
 /// Why a configuration cannot be used: which file, which line where one is to blame, and what is allowed.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,6 +67,14 @@ pub fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
             message: format!("{}: {}", problem.path.join("."), problem.message),
         }),
     }
+}
+
+/// Reads one word the way the file would, for arguments that stand in for it.
+///
+/// # Errors
+/// With what is allowed.
+pub fn read_word<T: Scalar>(text: &str) -> Result<T, String> {
+    T::read(text).map_err(|error| format!("{text:?} {error}, expected {}", T::EXPECTED))
 }
 
 /// The JSON Schema of the file, for editors.
@@ -185,7 +193,7 @@ mod tests {
             ),
             (
                 "    nginx:\n      trusted_proxies:\n        - 10.0.0.0/99\n",
-                "dovetail.yaml:7: clusters.main.nginx.trusted_proxies: \"10.0.0.0/99\" is no address or network: 10.0.0.0/8 or fd00::/8 would be",
+                "dovetail.yaml:7: clusters.main.nginx.trusted_proxies: \"10.0.0.0/99\" is not possible: an address or a network, such as 10.0.0.0/8 or fd00::/8",
             ),
         ] {
             assert_eq!(refused(lines), expected);

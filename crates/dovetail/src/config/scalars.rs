@@ -314,6 +314,20 @@ words! {
 }
 
 words! {
+    /// How requests are logged.
+    AccessLog {
+        /// Not at all. A quoted word: without quotes, YAML 1.1 readers take it for false.
+        Off = "off",
+        /// The combined format and X-Forwarded-For.
+        Main = "main",
+        /// `main` with the request's id and times.
+        Trace = "trace",
+        /// One JSON object a line.
+        Json = "json",
+    }
+}
+
+words! {
     /// The least severe messages that the proxies log about themselves.
     ErrorLogLevel {
         /// `error`

@@ -1,0 +1,33 @@
+# Every recipe is a script that also runs by itself. `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check images deploy undeploy bench engine-up engine-down
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
+
+demo: ## the whole story on a throwaway Swarm, from nothing to a table of what was checked
+	@scripts/demo
+
+test: ## every test, end-to-end on a real engine included
+	@scripts/test
+
+check: ## format, lints, dependencies, documentation
+	@scripts/check
+
+images: ## build the operator's image, and push it where REGISTRY is set
+	@scripts/images
+
+deploy: ## put the operator on the cluster that DOCKER_HOST or the docker context names
+	@scripts/deploy
+
+undeploy: ## remove everything that deploy and the operator created there
+	@scripts/undeploy
+
+bench: ## measure
+	@scripts/bench
+
+engine-up: ## a throwaway real Swarm (NODES=1|3): eval "$(make -s engine-up)"
+	@scripts/engine up
+
+engine-down: ## and remove every trace of it
+	@scripts/engine down

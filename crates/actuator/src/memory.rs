@@ -1,0 +1,75 @@
+//! What an actuator remembers between two looks. Nothing in it is needed to be right, only to be quick and to
+//! tell people more: a fresh memory on the same cluster comes to the same end.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use model::{ConfigId, Digest, Manifest, NetworkId};
+
+use crate::live::{Attempt, Live};
+use crate::moment::Moment;
+use crate::rollout::Rollout;
+use crate::spec::{Mounts, Owned};
+use crate::status::Ended;
+
+/// What an actuator remembers between two looks.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Memory {
+    /// The rollout that runs.
+    pub rollout: Option<Rollout>,
+    /// What was last seen to work.
+    pub good: Option<Good>,
+    /// The version of the proxy service at which its rollout was seen to have ended: while it stands, nobody
+    /// asks for tasks.
+    pub settled: Option<u64>,
+    /// Networks that could be left, and since when nothing else is to do.
+    pub leaving: Option<(BTreeSet<NetworkId>, Moment)>,
+    /// Objects that could not be removed; not tried again before the next rollout.
+    pub in_use: BTreeSet<ConfigId>,
+    /// The last rollout that ended.
+    pub last: Option<Ended>,
+}
+
+/// A generation that works, or that must be taken for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Good {
+    /// What it publishes.
+    pub manifest: Arc<Manifest>,
+    /// How to write it again; absent where only its manifest was found.
+    pub recipe: Option<Recipe>,
+}
+
+/// How to write a generation again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recipe {
+    /// What it was.
+    pub attempt: Attempt,
+    /// What it mounts.
+    pub mounts: Mounts,
+    /// Its settings.
+    pub applied: Owned,
+}
+
+impl Good {
+    /// What this spec says.
+    pub fn of(live: &Live) -> Self {
+        Self {
+            manifest: Arc::clone(&live.manifest),
+            recipe: Some(Recipe {
+                attempt: live.attempt,
+                mounts: live.mounts.clone(),
+                applied: live.applied.clone(),
+            }),
+        }
+    }
+
+    /// Its generation.
+    pub fn generation(&self) -> Digest {
+        self.manifest.generation
+    }
+
+    /// Whether it is known that this attempt works.
+    pub fn is(&self, attempt: Attempt) -> bool {
+        self.recipe.as_ref().is_some_and(|recipe| recipe.attempt == attempt)
+    }
+}

@@ -1,0 +1,217 @@
+//! From the file's words to the settings of the crates that use them.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+use actuator::{Mode, Order, Policy, ProxySettings, Publish};
+use model::ClusterName;
+use reconciler::nginx;
+
+use super::{
+    AccessLog, ClusterSettings, Config, ErrorLogLevel, FailureAction, Forwarded, Nginx, Proxy, PublishMode, UpdateOrder,
+    Workers,
+};
+
+/// The port that nginx listens on inside its container.
+const HTTP_TARGET: u16 = 80;
+/// The same for TLS.
+const HTTPS_TARGET: u16 = 443;
+
+/// One cluster's settings, for both crates that need some.
+#[derive(Clone, Debug)]
+pub struct ClusterParts {
+    /// Its name.
+    pub name: ClusterName,
+    /// What the proxies should do.
+    pub reconciler: reconciler::ClusterSettings,
+    /// What the proxy service should look like.
+    pub actuator: actuator::Settings,
+}
+
+/// A key below one cluster and what is wrong with it.
+pub(super) type Complaint = (Vec<&'static str>, String);
+
+impl Config {
+    /// Every cluster's settings, by name. [`super::parse`] has checked that they are possible.
+    pub fn clusters(&self) -> Vec<ClusterParts> {
+        self.clusters
+            .0
+            .iter()
+            .map(|(name, cluster)| self.cluster(&name.0, cluster).expect("the configuration was checked"))
+            .collect()
+    }
+
+    /// One cluster's settings.
+    pub(super) fn cluster(&self, name: &ClusterName, cluster: &ClusterSettings) -> Result<ClusterParts, Complaint> {
+        let networks: Option<BTreeSet<String>> =
+            cluster.networks.as_ref().map(|names| names.iter().map(|name| name.0.clone()).collect());
+        let nginx = nginx_settings(&cluster.nginx)?;
+        let mut proxy = proxy_settings(&cluster.proxy, &cluster.nginx.health_path.0);
+        proxy.networks = networks.clone();
+        let mut actuator = actuator::Settings::new(self.instance.0.clone(), name.clone(), proxy);
+        actuator.object_labels = self.object_labels.0.clone();
+        actuator.poll_interval = self.engine.poll_interval.0;
+        actuator.rollout_deadline = cluster.proxy.update.deadline.0;
+        actuator.hold_retry = cluster.proxy.update.retry_after.0;
+        let service_cluster = cluster.service_cluster.clone();
+        let reconciler = reconciler::ClusterSettings { service_cluster, nginx, networks };
+        Ok(ClusterParts { name: name.clone(), reconciler, actuator })
+    }
+}
+
+/// The Engine's endpoint: as named on the command line, with the docker client's variables, or as in the file.
+///
+/// # Errors
+/// When it is no endpoint.
+pub fn engine_endpoint(config: &Config, named: Option<&str>) -> Result<engine::Endpoint, engine::EndpointError> {
+    match named {
+        Some(endpoint) => {
+            let directory = std::env::var_os("DOCKER_CERT_PATH").filter(|path| !path.is_empty());
+            let verify = std::env::var_os("DOCKER_TLS_VERIFY").is_some_and(|verify| !verify.is_empty());
+            let tls = directory.filter(|_| verify && !endpoint.starts_with("unix://"));
+            engine::Endpoint::parse(endpoint, tls.map(|path| engine::Tls::in_directory(path.as_ref())))
+        }
+        None => {
+            let tls = config.engine.tls.as_ref().map(|tls| engine::Tls {
+                ca: tls.ca.clone(),
+                cert: tls.cert.clone(),
+                key: tls.key.clone(),
+            });
+            engine::Endpoint::parse(&config.engine.endpoint.0, tls)
+        }
+    }
+}
+
+fn proxy_settings(proxy: &Proxy, health_path: &str) -> ProxySettings {
+    let update = &proxy.update;
+    let policy = Policy {
+        parallelism: update.parallelism.0,
+        delay: update.delay.map_or(Duration::ZERO, |delay| delay.0),
+        order: match update.order {
+            UpdateOrder::Auto => None,
+            UpdateOrder::StartFirst => Some(Order::StartFirst),
+            UpdateOrder::StopFirst => Some(Order::StopFirst),
+        },
+        monitor: update.monitor.0,
+        max_failure_ratio: 0.0,
+        failure_action: match update.failure_action {
+            FailureAction::Rollback => actuator::FailureAction::Rollback,
+            FailureAction::Pause => actuator::FailureAction::Pause,
+        },
+    };
+    let host = proxy.publish_mode == PublishMode::Host;
+    let published = |port: Option<super::Port>| port.and_then(|port| u16::try_from(port.0).ok());
+    let mut ports = Vec::new();
+    ports.extend(published(proxy.ports.http).map(|published| actuator::Port { published, target: HTTP_TARGET }));
+    ports.extend(published(proxy.ports.https).map(|published| actuator::Port { published, target: HTTPS_TARGET }));
+    let mut settings = ProxySettings::new(proxy.name.0.clone(), proxy.image.0.clone());
+    settings.command =
+        proxy.command.clone().unwrap_or_else(|| nginx::COMMAND.iter().map(|&word| word.to_owned()).collect());
+    // In host mode two replicas on one node would wait for the port of the other for ever.
+    settings.mode = if host { Mode::Global } else { Mode::Replicated(proxy.replicas.0) };
+    settings.publish = if host { Publish::Host } else { Publish::Ingress };
+    settings.ports = ports;
+    settings.constraints = proxy.constraints.clone();
+    settings.spread = proxy.spread.clone();
+    settings.rollback = Policy { failure_action: actuator::FailureAction::Pause, ..policy };
+    settings.update = policy;
+    settings.stop_signal = proxy.stop_signal.0.clone();
+    settings.stop_grace_period = proxy.stop_grace_period.0;
+    settings.health_check = proxy.health_check.as_ref().map(|check| actuator::HealthCheck {
+        test: check.test.clone().unwrap_or_else(|| default_test(health_path)),
+        interval: check.interval.0,
+        timeout: check.timeout.0,
+        retries: check.retries.0,
+        start_period: check.start_period.0,
+    });
+    settings.sysctls = proxy.sysctls.0.clone();
+    settings.labels = proxy.labels.0.clone();
+    settings.container_labels = proxy.container_labels.0.clone();
+    settings.env = proxy.env.0.clone();
+    settings.limits.memory = proxy.resources.memory_limit.map(|size| size.0);
+    settings.reservations.memory = proxy.resources.memory_reservation.map(|size| size.0);
+    settings
+}
+
+/// A request to the health path, by whichever of wget (Alpine's and Debian's busybox) and curl (the official
+/// image on Debian) the image has. The path is checked to be of harmless characters.
+fn default_test(health_path: &str) -> Vec<String> {
+    let url = format!("http://127.0.0.1:{HTTP_TARGET}{health_path}");
+    let line = format!("wget -q -O /dev/null {url} 2>/dev/null || curl -fsS -o /dev/null {url}");
+    vec!["CMD-SHELL".into(), line]
+}
+
+fn nginx_settings(nginx: &Nginx) -> Result<nginx::Settings, Complaint> {
+    let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    let text = |key: &'static str, word: &super::Word| {
+        nginx::Text::parse(&word.0).map_err(|error| (vec!["nginx", key], error.to_string()))
+    };
+    let trusted_proxies = nginx
+        .trusted_proxies
+        .iter()
+        .map(|network| network.0.parse())
+        .collect::<Result<_, nginx::ValueError>>()
+        .map_err(|error| (vec!["nginx", "trusted_proxies"], error.to_string()))?;
+    let defaults = nginx::Settings::default();
+    let settings = nginx::Settings {
+        version: nginx::Version { major: nginx.version.0, minor: nginx.version.1, patch: nginx.version.2 },
+        user: text("user", &nginx.user)?,
+        worker_processes: match nginx.worker_processes {
+            Workers::Auto => nginx::Workers::Auto,
+            Workers::Count(count) => nginx::Workers::Count(NonZeroU16::new(count).unwrap_or(NonZeroU16::MIN)),
+        },
+        worker_connections: narrow(nginx.worker_connections.0),
+        worker_rlimit_nofile: narrow(nginx.worker_rlimit_nofile.0),
+        worker_shutdown_timeout: nginx.worker_shutdown_timeout.0,
+        pid_path: defaults.pid_path,
+        http_port: NonZeroU16::new(HTTP_TARGET).expect("80 is not 0"),
+        proxy_protocol: nginx.proxy_protocol,
+        trusted_proxies,
+        forwarded: match nginx.forwarded {
+            Forwarded::Keep => nginx::Forwarded::Keep,
+            Forwarded::Overwrite => nginx::Forwarded::Overwrite,
+        },
+        health_path: text("health_path", &nginx.health_path)?,
+        default_status: defaults.default_status,
+        hide_info_headers: nginx.hide_info_headers,
+        connect_timeout: nginx.connect_timeout.0,
+        send_timeout: nginx.send_timeout.0,
+        read_timeout: nginx.read_timeout.0,
+        keepalive_timeout: nginx.keepalive_timeout.0,
+        upstream_keepalive: narrow(nginx.upstream_keepalive.0),
+        upstream_keepalive_timeout: nginx.upstream_keepalive_timeout.0,
+        upstream_keepalive_requests: narrow(nginx.upstream_keepalive_requests.0),
+        upstream_keepalive_time: nginx.upstream_keepalive_time.0,
+        upstream_zone_size: nginx.upstream_zone_size.0,
+        client_max_body_size: nginx.client_max_body_size.0,
+        client_body_buffer_size: nginx.client_body_buffer_size.0,
+        client_body_timeout: nginx.client_body_timeout.0,
+        client_header_buffer_size: nginx.client_header_buffer_size.0,
+        large_client_header_buffers: nginx::LargeHeaderBuffers {
+            number: narrow(nginx.large_client_header_buffers.number.0),
+            size: nginx.large_client_header_buffers.size.0,
+        },
+        proxy_buffer_size: nginx.proxy_buffer_size.0,
+        underscores_in_headers: nginx.underscores_in_headers,
+        access_log: match nginx.access_log {
+            AccessLog::Off => nginx::AccessLog::Off,
+            AccessLog::Main => nginx::AccessLog::Main,
+            AccessLog::Trace => nginx::AccessLog::Trace,
+            AccessLog::Json => nginx::AccessLog::Json,
+        },
+        error_log_level: match nginx.error_log_level {
+            ErrorLogLevel::Error => nginx::ErrorLogLevel::Error,
+            ErrorLogLevel::Warn => nginx::ErrorLogLevel::Warn,
+            ErrorLogLevel::Notice => nginx::ErrorLogLevel::Notice,
+            ErrorLogLevel::Info => nginx::ErrorLogLevel::Info,
+        },
+    };
+    match settings.check() {
+        Ok(()) => Ok(settings),
+        Err(invalid) => {
+            let first = invalid.into_iter().next().expect("a refusal has a reason");
+            Err((vec!["nginx", first.setting], first.message))
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! The answer to "why is my service not routed?": label by label, network, tasks, what is live.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Write};
+use std::net::SocketAddr;
+
+use model::{ClusterName, Digest, Problem, Published, Report, ServiceId, ServiceReport, Verdict, labels};
+use serde::Serialize;
+
+use crate::table::printable;
+
+/// Everything there is to say about one service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// Its id.
+    pub id: ServiceId,
+    /// What was decided, and why.
+    #[serde(flatten)]
+    pub report: ServiceReport,
+    /// What the proxies serve of it; none if nothing.
+    pub live: Option<Live>,
+}
+
+/// What the proxies serve of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Live {
+    /// The generation of the live files.
+    pub generation: Digest,
+    /// Why it was published the way it is.
+    pub reason: String,
+    /// The hosts they route to it.
+    pub hosts: BTreeSet<model::Host>,
+    /// The addresses they send requests to.
+    pub endpoints: BTreeSet<SocketAddr>,
+    /// Whether that is what should be served.
+    pub in_step: bool,
+}
+
+/// Explains every service of this name or id; there can be two of one name only while one is being replaced.
+pub fn explain(report: &Report, published: &BTreeMap<ClusterName, Published>, service: &str) -> Vec<Explanation> {
+    report
+        .services
+        .iter()
+        .filter(|(id, about)| about.name == service || id.as_str() == service)
+        .map(|(id, about)| Explanation { id: id.clone(), report: about.clone(), live: live(id, about, published) })
+        .collect()
+}
+
+fn live(id: &ServiceId, about: &ServiceReport, published: &BTreeMap<ClusterName, Published>) -> Option<Live> {
+    let Published::Live { manifest, .. } = published.get(about.cluster.as_ref()?)? else { return None };
+    let publication = manifest.services.get(id)?;
+    let contribution = &publication.contribution;
+    let in_step = matches!(about.verdict, Verdict::Routed { .. })
+        && contribution.endpoints == about.endpoints
+        && contribution.hosts == about.hosts
+        && contribution.default_backend == about.default_backend;
+    Some(Live {
+        generation: manifest.generation,
+        reason: publication.reason.clone(),
+        hosts: contribution.hosts.clone(),
+        endpoints: contribution.endpoints.clone(),
+        in_step,
+    })
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let about = &self.report;
+        writeln!(f, "service   {} ({})", about.name, self.id)?;
+        writeln!(f, "verdict   {}", verdict(&about.verdict))?;
+        match &about.cluster {
+            Some(cluster) => writeln!(f, "cluster   {cluster}")?,
+            None => writeln!(f, "cluster   none of ours")?,
+        }
+        writeln!(f, "labels")?;
+        if about.labels.is_empty() {
+            writeln!(f, "  none on the service itself")?;
+        }
+        for (label, value) in &about.labels {
+            writeln!(f, "  {label}={}", printable(value))?;
+            for line in remarks(label, about) {
+                writeln!(f, "    {line}")?;
+            }
+        }
+        for problem in unlabelled(&about.problems, about) {
+            writeln!(f, "problem   {problem}")?;
+        }
+        for warning in unlabelled(&about.warnings, about) {
+            writeln!(f, "warning   {warning}")?;
+        }
+        match &about.network {
+            Some(network) => writeln!(f, "network   {} ({}): {}", network.name, network.id, network.reason)?,
+            None => writeln!(f, "network   none chosen")?,
+        }
+        if !about.tasks.is_empty() {
+            writeln!(f, "tasks")?;
+        }
+        for task in &about.tasks {
+            match task.endpoint {
+                Some(endpoint) => writeln!(f, "  {} in, {endpoint}: {}", task.id, task.reason)?,
+                None => writeln!(f, "  {} out: {}", task.id, task.reason)?,
+            }
+        }
+        if about.tasks.is_empty() && !about.endpoints.is_empty() {
+            writeln!(f, "upstream  {}", join(&about.endpoints))?;
+        }
+        match &self.live {
+            None => writeln!(f, "live      the proxies serve nothing of it"),
+            Some(live) => writeln!(
+                f,
+                "live      generation {} sends {} to {}{}",
+                live.generation.short(),
+                if live.hosts.is_empty() { "unknown hosts".to_owned() } else { join(&live.hosts) },
+                join(&live.endpoints),
+                if live.in_step { "" } else { "; that is about to change" },
+            ),
+        }
+    }
+}
+
+/// The verdict as a sentence.
+pub fn verdict(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Routed { reason } => format!("routed: {reason}"),
+        Verdict::Waiting { reason } => format!("waiting: {reason}"),
+        Verdict::Refused => "refused: see its problems".to_owned(),
+        Verdict::Quarantined { reason, last_good_served: true } => {
+            format!("quarantined, its last good state is served: {reason}")
+        }
+        Verdict::Quarantined { reason, last_good_served: false } => format!("quarantined: {reason}"),
+        Verdict::Elsewhere { service_cluster } => {
+            format!("elsewhere: it asks for the service cluster {service_cluster:?}, which is none of ours")
+        }
+    }
+}
+
+/// What is to be said of one label: its problems and warnings, or that it was accepted.
+fn remarks(label: &str, about: &ServiceReport) -> Vec<String> {
+    let mut remarks = Vec::new();
+    for (kind, problems) in [("refused", &about.problems), ("warning", &about.warnings)] {
+        for problem in problems.iter().filter(|problem| problem.label.as_deref() == Some(label)) {
+            let mut remark = format!("{kind}: {}", problem.message);
+            if let Some(value) = problem.value.as_ref().filter(|value| about.labels.get(label) != Some(value)) {
+                let _ = write!(remark, ", found {value:?}");
+            }
+            if let Some(allowed) = &problem.allowed {
+                let _ = write!(remark, " (allowed: {allowed})");
+            }
+            remarks.push(remark);
+        }
+    }
+    if remarks.is_empty() {
+        remarks.push(if KNOWN.contains(&label) { "accepted" } else { "not used by this version" }.to_owned());
+    }
+    remarks
+}
+
+const KNOWN: &[&str] = &[
+    labels::HOSTS,
+    labels::PORT,
+    labels::NETWORK,
+    labels::BACKEND_MODE,
+    labels::DEFAULT_BACKEND,
+    labels::SERVICE_CLUSTER,
+];
+
+/// Problems that are not said at one of the labels shown.
+fn unlabelled<'a>(problems: &'a [Problem], about: &'a ServiceReport) -> impl Iterator<Item = &'a Problem> {
+    problems.iter().filter(|problem| problem.label.as_ref().is_none_or(|label| !about.labels.contains_key(label)))
+}
+
+fn join<T: ToString>(items: &BTreeSet<T>) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{BackendMode, Code, Host, NetworkChoice, NetworkId, TaskVerdict};
+
+    use super::*;
+
+    fn report() -> ServiceReport {
+        ServiceReport {
+            name: "demo".into(),
+            cluster: Some(ClusterName::parse("main").unwrap()),
+            verdict: Verdict::Refused,
+            hosts: BTreeSet::from([Host::parse("demo.local").unwrap()]),
+            default_backend: false,
+            mode: Some(BackendMode::Task),
+            network: Some(NetworkChoice {
+                id: NetworkId::new("n1"),
+                name: "demo".into(),
+                reason: "the only one".into(),
+            }),
+            endpoints: BTreeSet::new(),
+            tasks: vec![TaskVerdict { id: "t1".into(), endpoint: None, reason: "no address on demo".into() }],
+            labels: BTreeMap::from([
+                (labels::HOSTS.to_owned(), "demo.local".to_owned()),
+                (labels::PORT.to_owned(), "80\u{1b}[31m".to_owned()),
+                ("com.docker.lb.weight".to_owned(), "3".to_owned()),
+            ]),
+            problems: vec![
+                Problem::new(Code::BadPort, "is no port").at(labels::PORT, "80\u{1b}[31m").allowed("1 to 65535"),
+            ],
+            warnings: vec![],
+        }
+    }
+
+    #[test]
+    fn every_label_is_answered_and_nothing_steers_the_terminal() {
+        let report = Report { services: BTreeMap::from([("s1".into(), report())]) };
+        let explanations = explain(&report, &BTreeMap::new(), "demo");
+        assert_eq!(explanations.len(), 1);
+        assert_eq!(
+            explanations[0].to_string(),
+            "service   demo (s1)\n\
+             verdict   refused: see its problems\n\
+             cluster   main\n\
+             labels\n  com.docker.lb.hosts=demo.local\n    accepted\n  com.docker.lb.port=80\\u{1b}[31m\n    refused: is no port (allowed: 1 to 65535)\n  com.docker.lb.weight=3\n    not used by this version\n\
+             network   demo (n1): the only one\n\
+             tasks\n  t1 out: no address on demo\n\
+             live      the proxies serve nothing of it\n"
+        );
+        assert!(explain(&report, &BTreeMap::new(), "other").is_empty());
+        assert_eq!(explain(&report, &BTreeMap::new(), "s1").len(), 1);
+    }
+}

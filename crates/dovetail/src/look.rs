@@ -1,0 +1,79 @@
+//! One look at the cluster, for the subcommands: the same reads and the same plain functions as the operator's.
+
+use std::collections::BTreeMap;
+
+use actuator::{Inventory, Memory, Plan};
+use anyhow::{Context, Result};
+use model::{Bundle, ClusterName, Published, Report, Target};
+use tokio::time::Instant;
+
+use crate::config::{ClusterParts, Config};
+
+/// What one look saw, and what the operator would do about it.
+pub struct Look {
+    /// Every cluster of proxies.
+    pub clusters: BTreeMap<ClusterName, ClusterLook>,
+    /// What was decided about every service.
+    pub report: Report,
+}
+
+/// One cluster of proxies.
+pub struct ClusterLook {
+    /// What is live.
+    pub published: Published,
+    /// What should be; none if nothing can be planned, for the reason in [`Published::Unknown`].
+    pub bundle: Option<Bundle>,
+    /// What the actuator would do now.
+    pub plan: Plan,
+}
+
+impl Look {
+    /// What is live, a cluster.
+    pub fn published(&self) -> BTreeMap<ClusterName, Published> {
+        self.clusters.iter().map(|(name, cluster)| (name.clone(), cluster.published.clone())).collect()
+    }
+}
+
+/// Looks once. Writes nothing.
+///
+/// # Errors
+/// When a read fails: a look that is not complete is not a look.
+pub async fn look(config: &Config, swarm: &impl swarm::Read) -> Result<Look> {
+    let desired = observer::observe_once(swarm).await?;
+    let mut settings = reconciler::Settings::default();
+    let mut inventories: BTreeMap<ClusterName, (ClusterParts, Inventory)> = BTreeMap::new();
+    let mut published = BTreeMap::new();
+    for parts in config.clusters() {
+        let inventory = actuator::inspect(swarm, &parts.actuator).await?;
+        let seen = plan(None, &inventory, &parts);
+        published.insert(parts.name.clone(), seen.published);
+        settings.clusters.insert(parts.name.clone(), parts.reconciler.clone());
+        inventories.insert(parts.name.clone(), (parts, inventory));
+    }
+    let compiled = reconciler::compile(&desired, &published, &settings);
+    let mut clusters = BTreeMap::new();
+    for (name, (parts, inventory)) in inventories {
+        let live = match &published[&name] {
+            Published::Live { manifest, .. } => Some(&**manifest),
+            Published::Nothing | Published::Unknown { .. } => None,
+        };
+        let bundle = compiled
+            .specs
+            .get(&name)
+            .map(|spec| reconciler::target(spec, &parts.reconciler.nginx, &compiled.report, &desired, live))
+            .transpose()
+            .map_err(|violations| {
+                let violations: Vec<String> = violations.iter().map(ToString::to_string).collect();
+                anyhow::anyhow!(violations.join("; "))
+            })
+            .with_context(|| format!("a bug in Dovetail: what cluster {name} should be breaks a law"))?;
+        let target = bundle.clone().map(|bundle| Target { bundle: bundle.into() });
+        let plan = plan(target.as_ref(), &inventory, &parts);
+        clusters.insert(name, ClusterLook { published: plan.published.clone(), bundle, plan });
+    }
+    Ok(Look { clusters, report: compiled.report })
+}
+
+fn plan(target: Option<&Target>, inventory: &Inventory, parts: &ClusterParts) -> Plan {
+    actuator::plan(target, inventory, &parts.actuator, &Memory::default(), Instant::now())
+}

@@ -1,0 +1,93 @@
+//! What the admin server can see of the running loops. Reading it disturbs nobody.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{ClusterName, Published, Report};
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// The loops' outputs.
+#[derive(Debug)]
+pub struct View {
+    /// The reconciler's last report.
+    pub report: watch::Receiver<Option<Arc<Report>>>,
+    /// What is live, a cluster.
+    pub published: BTreeMap<ClusterName, watch::Receiver<Option<Published>>>,
+    /// How the rollouts are doing, a cluster.
+    pub rollouts: BTreeMap<ClusterName, watch::Receiver<Option<Arc<actuator::Status>>>>,
+    /// How the observer's loop is doing.
+    pub observer: watch::Receiver<driver::Status>,
+    /// How every loop is doing, by name, the observer's among them.
+    pub loops: BTreeMap<String, watch::Receiver<driver::Status>>,
+    /// A complete reading older than this is stale.
+    pub stale_after: Duration,
+}
+
+/// Whether the operator knows the cluster well enough to act on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Readiness {
+    /// Whether it does.
+    pub ready: bool,
+    /// What is missing, for people.
+    pub reasons: Vec<String>,
+    /// How old its knowledge of the cluster is, in milliseconds; absent before the first complete reading.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub age_ms: Option<u64>,
+    /// Since when its knowledge is out of date (RFC 3339); absent while it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stale_since: Option<String>,
+}
+
+impl View {
+    /// The last report, or an empty one.
+    pub fn report(&self) -> Arc<Report> {
+        self.report.borrow().clone().unwrap_or_default()
+    }
+
+    /// What is live in the clusters that were read.
+    pub fn published(&self) -> BTreeMap<ClusterName, Published> {
+        self.published
+            .iter()
+            .filter_map(|(cluster, published)| Some((cluster.clone(), published.borrow().clone()?)))
+            .collect()
+    }
+
+    /// Whether the operator is ready.
+    pub fn readiness(&self) -> Readiness {
+        let age = self.observer.borrow().last_success.map(|then| Instant::now().duration_since(then));
+        let mut reasons = Vec::new();
+        match age {
+            None => {
+                let why = self.observer.borrow().last_error.clone().unwrap_or_else(|| "it is under way".into());
+                reasons.push(format!("the cluster was not yet read completely: {why}"));
+            }
+            Some(age) if age > self.stale_after => {
+                let why = self.observer.borrow().last_error.clone().unwrap_or_else(|| "no answer".into());
+                reasons.push(format!("the last complete reading is {} s old: {why}", age.as_secs()));
+            }
+            Some(_) => {}
+        }
+        for (cluster, published) in &self.published {
+            match &*published.borrow() {
+                None => reasons.push(format!("what the proxies of cluster {cluster} serve was not yet read")),
+                Some(Published::Unknown { reason }) => {
+                    reasons.push(format!("what the proxies of cluster {cluster} serve cannot be told: {reason}"));
+                }
+                Some(Published::Nothing | Published::Live { .. }) => {}
+            }
+        }
+        let stale_since = age.filter(|age| *age > self.stale_after).map(|age| {
+            let age = jiff::SignedDuration::try_from(age).unwrap_or(jiff::SignedDuration::MAX);
+            jiff::Timestamp::now().checked_sub(age).map(|then| format!("{then:.0}")).unwrap_or_default()
+        });
+        Readiness {
+            ready: reasons.is_empty(),
+            reasons,
+            age_ms: age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+            stale_since,
+        }
+    }
+}

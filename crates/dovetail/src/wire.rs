@@ -1,0 +1,208 @@
+//! The running operator: the loops, what connects them, and how they end.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use driver::{Pacing, Reporter, Retry};
+use model::ClusterName;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::view::View;
+use crate::{admin, metrics};
+
+/// How long the loops and open admin requests may take to end.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What the Engine did for us so far.
+pub type TrafficCounter = Box<dyn Fn() -> engine::Traffic + Send + Sync>;
+
+/// Runs the operator until `stop` resolves, and drains. The proxies go on serving.
+///
+/// # Errors
+/// When it cannot start (the admin address is taken, the Engine is too old or no manager), or when a loop ends
+/// by itself, which is a bug.
+pub async fn run<S>(config: &Config, swarm: S, traffic: TrafficCounter, stop: impl Future<Output = ()>) -> Result<()>
+where
+    S: swarm::Read + swarm::Write + swarm::Watch,
+{
+    let address = config.admin.listen.0;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("the admin server cannot listen on {address} (admin.listen)"))?;
+    let mut stop = std::pin::pin!(stop);
+    let end = CancellationToken::new();
+    let mut loops = JoinSet::new();
+    let wiring = wire(config, swarm.clone(), traffic, &mut loops, &end);
+    let served = admin::serve(listener, Arc::clone(&wiring.view), wiring.registry, end.clone());
+    loops.spawn(async move {
+        match served.await {
+            Ok(()) => Ended::Told,
+            Err(error) => Ended::Broken(anyhow!(error).context("the admin server broke")),
+        }
+    });
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), admin = %address, "dovetail runs");
+
+    let accepted = tokio::select! {
+        () = &mut stop => return Ok(()),
+        accepted = accept(&swarm) => accepted,
+    };
+    let outcome = match accepted {
+        Err(refusal) => Err(refusal),
+        Ok(()) => {
+            wiring.start.cancel();
+            tokio::select! {
+                () = &mut stop => Ok(()),
+                Some(ended) = loops.join_next() => Err(match ended {
+                    Ok(Ended::Broken(error)) => error,
+                    Ok(Ended::Told) => anyhow!("a loop ended by itself"),
+                    Err(panic) => anyhow!(panic).context("a loop panicked"),
+                }),
+            }
+        }
+    };
+    tracing::info!("stopping; the proxies go on serving");
+    end.cancel();
+    let drained = tokio::time::timeout(DRAIN, async { while loops.join_next().await.is_some() {} }).await;
+    if drained.is_err() {
+        tracing::warn!("not everything ended within {} s", DRAIN.as_secs());
+    }
+    outcome
+}
+
+/// How a task of ours ended.
+enum Ended {
+    Told,
+    Broken(anyhow::Error),
+}
+
+struct Wiring {
+    view: Arc<View>,
+    registry: prometheus_client::registry::Registry,
+    /// Cancelled once the loops may begin.
+    start: CancellationToken,
+}
+
+/// Makes the loops and connects them. They wait for [`Wiring::start`].
+fn wire<S>(
+    config: &Config,
+    swarm: S,
+    traffic: TrafficCounter,
+    loops: &mut JoinSet<Ended>,
+    end: &CancellationToken,
+) -> Wiring
+where
+    S: swarm::Read + swarm::Write + swarm::Watch,
+{
+    let start = CancellationToken::new();
+    let mut statuses = BTreeMap::new();
+    let mut spawn = |name: String, level: Box<dyn FnOnce(Reporter) -> LoopFuture + Send>| {
+        let (reporter, status) = Reporter::new(name.clone());
+        let (start, end) = (start.clone(), end.clone());
+        let running = level(reporter);
+        loops.spawn(async move {
+            tokio::select! {
+                () = end.cancelled() => return Ended::Told,
+                () = start.cancelled() => {}
+            }
+            running.await;
+            Ended::Told
+        });
+        statuses.insert(name, status.clone());
+        status
+    };
+
+    let observer_settings =
+        observer::Settings { poll_interval: config.engine.poll_interval.0, ..observer::Settings::default() };
+    let (observer, desired) = observer::Observer::new(swarm.clone(), observer_settings);
+    let short_circuits = observer.short_circuits();
+    let observer_status = spawn("observer".into(), looped(observer, end));
+
+    let mut settings = reconciler::Settings::default();
+    let mut published = BTreeMap::new();
+    let mut rollouts = BTreeMap::new();
+    let mut targets = BTreeMap::new();
+    let mut actuator_counters: BTreeMap<ClusterName, _> = BTreeMap::new();
+    for parts in config.clusters() {
+        let (target, target_receiver) = watch::channel(None);
+        let (actuator, outputs) = actuator::Actuator::new(swarm.clone(), parts.actuator, target_receiver);
+        published.insert(parts.name.clone(), outputs.published);
+        rollouts.insert(parts.name.clone(), outputs.status);
+        actuator_counters.insert(parts.name.clone(), outputs.counters);
+        spawn(format!("actuator-{}", parts.name), looped(actuator, end));
+        targets.insert(parts.name.clone(), target);
+        settings.clusters.insert(parts.name, parts.reconciler);
+    }
+
+    let (report, report_receiver) = watch::channel(None);
+    let reconciler_counters = Arc::new(reconciler::Counters::default());
+    let reconciler = reconciler::Reconciler::new(
+        settings,
+        desired,
+        published.clone(),
+        targets,
+        report,
+        Arc::clone(&reconciler_counters),
+    );
+    spawn("reconciler".into(), looped(reconciler, end));
+
+    let view = Arc::new(View {
+        report: report_receiver,
+        published,
+        rollouts,
+        observer: observer_status,
+        loops: statuses,
+        // Three polls, and never so short that one slow answer counts as an outage.
+        stale_after: (3 * config.engine.poll_interval.0).max(Duration::from_secs(15)),
+    });
+    let registry = metrics::registry(metrics::Sources {
+        view: Arc::clone(&view),
+        short_circuits,
+        reconciler: reconciler_counters,
+        actuators: actuator_counters,
+        traffic,
+    });
+    Wiring { view, registry, start }
+}
+
+type LoopFuture = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The loop of a level, ready to be spawned once it has a reporter.
+fn looped(
+    level: impl driver::Level + 'static,
+    end: &CancellationToken,
+) -> Box<dyn FnOnce(Reporter) -> LoopFuture + Send> {
+    let end = end.clone();
+    Box::new(move |reporter| Box::pin(driver::run(level, Pacing::default(), reporter, end)))
+}
+
+/// Waits for the Engine's first answer and judges it. No answer is no reason to give up.
+async fn accept(swarm: &impl swarm::Read) -> Result<()> {
+    let mut retry = Retry::default();
+    let mut said = None;
+    loop {
+        match swarm.identity().await {
+            Ok(identity) => {
+                if let Err(refusal) = engine::supported(&identity) {
+                    bail!(refusal);
+                }
+                tracing::info!(engine = %identity.version, "the engine answers");
+                return Ok(());
+            }
+            Err(error) => {
+                let text = error.to_string();
+                if said.as_ref() != Some(&text) {
+                    tracing::warn!(error = %text, "no answer from the engine yet; trying again for ever");
+                    said = Some(text);
+                }
+                tokio::time::sleep(retry.next_delay()).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! One service as last read: what routing needs of it, and what was read beside that.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{BackendMode, Backends, Network, NetworkId, Request, Scale, Service, Task, labels};
+use swarm::{DesiredState, Mode, TaskState};
+use tokio::time::Instant;
+
+use crate::networks::{Known, Networks};
+use crate::request::Reading;
+
+/// For so long a global service must want no task before it counts as scaled to zero.
+///
+/// Its wanted count is the number of tasks that should run at this moment (swarmkit,
+/// `ListServiceStatuses`). That is 0 on a single node while the old task of an update stops and the next one
+/// waits for it, and during the delay before a failed task is started again; neither may withdraw a VIP.
+pub(crate) const GLOBAL_ZERO: Duration = Duration::from_secs(30);
+
+/// A candidate as last read.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    /// What the Engine said. Whatever of it routing does not need is only compared.
+    pub(crate) read: swarm::Service,
+    /// What routing needs. The same allocation for as long as it says the same.
+    pub(crate) service: Arc<Service>,
+    /// The networks of [`Service::networks`].
+    pub(crate) networks: BTreeMap<NetworkId, Arc<Network>>,
+    /// Since when a global service wants no task.
+    empty_since: Option<Instant>,
+}
+
+/// What a pass learnt about the tasks of one service.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum TaskRead<'a> {
+    /// All that should run.
+    Listed(&'a [swarm::Task]),
+    /// The list failed.
+    Failed,
+    /// It was not needed.
+    NotAsked,
+}
+
+/// Something that a candidate's facts need could not be read: nothing is said about it in this pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unread {
+    /// One of its networks.
+    Network,
+    /// Its tasks, which nobody has listed before either.
+    Tasks,
+}
+
+/// What the labels of a service in task mode ask for; `None` in VIP mode and when it is refused.
+pub(crate) fn task_mode(asked: &Result<Request, Vec<model::Problem>>) -> Option<&Request> {
+    asked.as_ref().ok().filter(|request| request.backend_mode == BackendMode::Task)
+}
+
+/// The ids and names of the networks that the facts of a service depend on.
+pub(crate) fn network_keys(read: &swarm::Service, reading: &Reading, tasks: TaskRead<'_>) -> BTreeSet<String> {
+    if reading.asked.is_err() {
+        // It is refused whatever its networks are.
+        return BTreeSet::new();
+    }
+    let mut keys: BTreeSet<String> = read.networks.iter().cloned().collect();
+    keys.extend(read.endpoint.vips.keys().map(|id| id.as_str().to_owned()));
+    if let TaskRead::Listed(tasks) = tasks {
+        let attachments = tasks.iter().filter(|task| serves(task)).flat_map(|task| &task.attachments);
+        keys.extend(attachments.map(|attachment| attachment.network.as_str().to_owned()));
+    }
+    keys
+}
+
+impl Facts {
+    /// Puts together what was read. `previous` is what is known of the same service.
+    ///
+    /// # Errors
+    /// When an answer is missing without which the facts could be wrong. A network left out would make a
+    /// choice among the others look clear; tasks left out would look like a service without any.
+    pub(crate) fn new(
+        read: swarm::Service,
+        reading: Reading,
+        tasks: TaskRead<'_>,
+        networks: &Networks,
+        previous: Option<&Facts>,
+        now: Instant,
+    ) -> Result<Self, Unread> {
+        let mut joinable = BTreeMap::new();
+        for key in network_keys(&read, &reading, tasks) {
+            match networks.get(&key) {
+                Known::Joinable(network) => {
+                    joinable.insert(network.id.clone(), network);
+                }
+                Known::No => {}
+                Known::Unread => return Err(Unread::Network),
+            }
+        }
+        let (scale, empty_since) = scale(&read, previous, now);
+        let backends = match &reading.asked {
+            Err(_) => Backends::Tasks { tasks: Vec::new(), stale: false },
+            Ok(Request { backend_mode: BackendMode::Vip, .. }) => {
+                vip(&read, scale, &joinable, previous.map(|facts| &facts.service.backends))
+            }
+            Ok(Request { backend_mode: BackendMode::Task, .. }) => task_backends(tasks, &mut joinable, previous)?,
+        };
+        let service = Service {
+            id: read.id.clone(),
+            name: read.name.clone(),
+            created_at: read.created_at,
+            stack: read.labels.get(labels::STACK).cloned(),
+            labels: reading.labels,
+            asked: reading.asked,
+            warnings: reading.warnings,
+            scale,
+            networks: joinable.keys().cloned().collect(),
+            backends,
+        };
+        let service = match previous {
+            Some(previous) if *previous.service == service => Arc::clone(&previous.service),
+            _ => Arc::new(service),
+        };
+        Ok(Self { read, service, networks: joinable, empty_since })
+    }
+
+    /// How many tasks the service wants, as far as the Engine said.
+    pub(crate) fn wanted(&self) -> Option<u64> {
+        match self.read.mode {
+            Mode::Replicated(replicas) => Some(replicas),
+            Mode::Global | Mode::Job => self.read.running.map(|count| count.desired),
+        }
+    }
+}
+
+fn scale(read: &swarm::Service, previous: Option<&Facts>, now: Instant) -> (Scale, Option<Instant>) {
+    match (read.mode, read.running) {
+        (Mode::Replicated(0), _) => (Scale::Zero, None),
+        (Mode::Replicated(_) | Mode::Job, _) => (Scale::AtLeastOne, None),
+        (Mode::Global, Some(count)) if count.desired == 0 => {
+            let since = previous.and_then(|facts| facts.empty_since).unwrap_or(now);
+            let zero = now.duration_since(since) >= GLOBAL_ZERO;
+            (if zero { Scale::Zero } else { Scale::AtLeastOne }, Some(since))
+        }
+        (Mode::Global, Some(_)) => (Scale::AtLeastOne, None),
+        // The Engine did not count: what was known holds.
+        (Mode::Global, None) => {
+            previous.map_or((Scale::AtLeastOne, None), |facts| (facts.service.scale, facts.empty_since))
+        }
+    }
+}
+
+/// The counts lag by seconds, so they only ever gate the first publication.
+fn vip(
+    read: &swarm::Service,
+    scale: Scale,
+    joinable: &BTreeMap<NetworkId, Arc<Network>>,
+    previous: Option<&Backends>,
+) -> Backends {
+    let addresses = read
+        .endpoint
+        .vips
+        .iter()
+        .filter(|(network, _)| joinable.contains_key(*network))
+        .map(|(network, address)| (network.clone(), *address))
+        .collect();
+    let had_run = matches!(previous, Some(Backends::Vip { has_run: true, .. }));
+    let runs = read.running.is_some_and(|count| count.running > 0);
+    Backends::Vip { addresses, has_run: scale == Scale::AtLeastOne && (had_run || runs) }
+}
+
+fn task_backends(
+    read: TaskRead<'_>,
+    joinable: &mut BTreeMap<NetworkId, Arc<Network>>,
+    previous: Option<&Facts>,
+) -> Result<Backends, Unread> {
+    let (failed, known) = match read {
+        TaskRead::Listed(listed) => {
+            let mut tasks: Vec<Task> =
+                listed.iter().filter(|task| serves(task)).map(|task| task_of(task, joinable)).collect();
+            tasks.sort_by(|one, other| one.id.cmp(&other.id));
+            return Ok(Backends::Tasks { tasks, stale: false });
+        }
+        TaskRead::Failed => (true, previous),
+        TaskRead::NotAsked => (false, previous),
+    };
+    let Some(previous) = known else {
+        // Nobody has seen its tasks, and it is new: nothing of it is served that could be withdrawn.
+        return Ok(Backends::Tasks { tasks: Vec::new(), stale: true });
+    };
+    match (task_mode(&previous.service.asked), &previous.service.backends) {
+        (Some(_), Backends::Tasks { tasks, stale }) => {
+            for id in tasks.iter().flat_map(|task| task.addresses.keys()) {
+                if let Some(network) = previous.networks.get(id) {
+                    joinable.insert(id.clone(), Arc::clone(network));
+                }
+            }
+            Ok(Backends::Tasks { tasks: tasks.clone(), stale: *stale || failed })
+        }
+        // It was in VIP mode or refused until now.
+        (_, Backends::Tasks { .. } | Backends::Vip { .. }) => Err(Unread::Tasks),
+    }
+}
+
+/// Whether requests may go to it.
+fn serves(task: &swarm::Task) -> bool {
+    task.state == TaskState::Running && task.desired == DesiredState::Running
+}
+
+fn task_of(task: &swarm::Task, joinable: &BTreeMap<NetworkId, Arc<Network>>) -> Task {
+    let mut addresses: BTreeMap<NetworkId, IpAddr> = BTreeMap::new();
+    for attachment in &task.attachments {
+        if joinable.contains_key(&attachment.network) {
+            // The first of several, as the port has it.
+            addresses.entry(attachment.network.clone()).or_insert(attachment.address);
+        }
+    }
+    Task { id: task.id.clone(), slot: task.slot, node: task.node.clone(), addresses }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{host_network, ingress, overlay, service, task};
+    use crate::request;
+
+    fn networks() -> Networks {
+        let mut networks = Networks::default();
+        for network in [overlay("app"), overlay("other"), ingress(), host_network()] {
+            networks.learn(network.id.as_str().to_owned(), Some(network));
+        }
+        networks
+    }
+
+    fn facts_at(
+        read: swarm::Service,
+        tasks: TaskRead<'_>,
+        previous: Option<&Facts>,
+        now: Instant,
+    ) -> Result<Facts, Unread> {
+        let reading = request::read(&read).expect("a candidate");
+        Facts::new(read, reading, tasks, &networks(), previous, now)
+    }
+
+    fn facts(read: swarm::Service, tasks: TaskRead<'_>, previous: Option<&Facts>) -> Result<Facts, Unread> {
+        facts_at(read, tasks, previous, Instant::now())
+    }
+
+    fn has_run(facts: &Facts) -> bool {
+        matches!(facts.service.backends, Backends::Vip { has_run: true, .. })
+    }
+
+    #[test]
+    fn a_vip_service_has_its_addresses_on_networks_that_a_proxy_can_join() {
+        let read = service("web")
+            .vip()
+            .with(|service| {
+                service.endpoint.vips.insert("ingress-id".into(), "10.255.0.2".parse().unwrap());
+                service.networks.push("host-id".into());
+                service.networks.push("other-id".into());
+            })
+            .build();
+        let facts = facts(read, TaskRead::NotAsked, None).unwrap();
+        assert_eq!(facts.service.networks, BTreeSet::from(["app-id".into(), "other-id".into()]));
+        let addresses = BTreeMap::from([("app-id".into(), "10.0.1.2".parse().unwrap())]);
+        assert_eq!(facts.service.backends, Backends::Vip { addresses, has_run: true });
+    }
+
+    #[test]
+    fn having_run_lasts_until_the_service_is_scaled_to_zero() {
+        let step = |(replicas, running), previous: Option<&Facts>| {
+            facts(service("web").vip().scale(replicas, running).build(), TaskRead::NotAsked, previous).unwrap()
+        };
+        let new = step((1, 0), None);
+        assert!(!has_run(&new));
+        let running = step((1, 1), Some(&new));
+        assert!(has_run(&running));
+        let failed = step((3, 0), Some(&running));
+        assert!(has_run(&failed) && Arc::ptr_eq(&failed.service, &running.service));
+        // The count lags: a task still runs.
+        let zero = step((0, 1), Some(&failed));
+        assert!(!has_run(&zero) && zero.service.scale == Scale::Zero);
+        let back = step((1, 0), Some(&zero));
+        assert!(!has_run(&back) && back.service.scale == Scale::AtLeastOne);
+    }
+
+    #[test]
+    fn a_global_service_is_at_zero_once_it_has_wanted_nothing_for_a_while() {
+        let start = Instant::now();
+        let step = |(desired, running), seconds, previous: Option<&Facts>| {
+            let read = service("web").vip().global(desired, running).build();
+            facts_at(read, TaskRead::NotAsked, previous, start + Duration::from_secs(seconds)).unwrap()
+        };
+        let running = step((1, 1), 0, None);
+        let between_two_tasks = step((0, 0), 10, Some(&running));
+        assert!(Arc::ptr_eq(&between_two_tasks.service, &running.service));
+        let again = step((1, 1), 20, Some(&between_two_tasks));
+        let empty = step((0, 0), 30, Some(&again));
+        let still = step((0, 0), 59, Some(&empty));
+        assert_eq!(still.service.scale, Scale::AtLeastOne);
+        let zero = step((0, 0), 60, Some(&still));
+        assert_eq!(zero.service.scale, Scale::Zero);
+        assert!(!has_run(&zero));
+        // Right after a start nobody knows for how long it has been so.
+        assert_eq!(step((0, 0), 0, None).service.scale, Scale::AtLeastOne);
+    }
+
+    #[test]
+    fn a_missing_count_changes_nothing() {
+        let running = facts(service("web").vip().global(1, 1).build(), TaskRead::NotAsked, None).unwrap();
+        let uncounted = service("web").vip().global(1, 1).with(|service| service.running = None);
+        let after = facts(uncounted.build(), TaskRead::NotAsked, Some(&running)).unwrap();
+        assert!(Arc::ptr_eq(&after.service, &running.service));
+    }
+
+    #[test]
+    fn tasks_that_run_and_should_are_endpoints() {
+        let read = service("web").task().scale(5, 2).build();
+        let mut listed: Vec<swarm::Task> = (1..=5).rev().map(|slot| task(&read, slot)).collect();
+        listed[0].state = TaskState::Starting;
+        listed[1].desired = DesiredState::Gone;
+        listed[2].desired = DesiredState::Ready;
+        let facts = facts(read, TaskRead::Listed(&listed), None).unwrap();
+        let Backends::Tasks { tasks, stale: false } = &facts.service.backends else { panic!("{facts:?}") };
+        let ids: Vec<&str> = tasks.iter().map(|task| task.id.as_str()).collect();
+        assert_eq!(ids, ["web-1", "web-2"]);
+        assert_eq!(tasks[0].addresses[&NetworkId::new("app-id")].to_string(), "10.0.1.11");
+    }
+
+    #[test]
+    fn a_failed_list_keeps_the_last_tasks_and_a_good_empty_one_does_not() {
+        let read = service("web").task().build();
+        let listed = [task(&read, 1)];
+        let good = facts(read.clone(), TaskRead::Listed(&listed), None).unwrap();
+        let failed = facts(read.clone(), TaskRead::Failed, Some(&good)).unwrap();
+        let Backends::Tasks { tasks, stale: true } = &failed.service.backends else { panic!("{failed:?}") };
+        assert_eq!(tasks.len(), 1);
+        assert_eq!(failed.service.networks, good.service.networks);
+        // Not asking does not make them fresh.
+        let unasked = facts(read.clone(), TaskRead::NotAsked, Some(&failed)).unwrap();
+        assert!(Arc::ptr_eq(&unasked.service, &failed.service));
+        let empty = facts(read, TaskRead::Listed(&[]), Some(&failed)).unwrap();
+        assert_eq!(empty.service.backends, Backends::Tasks { tasks: Vec::new(), stale: false });
+    }
+
+    #[test]
+    fn a_service_that_turns_to_task_mode_waits_for_its_tasks() {
+        let vip = facts(service("web").vip().build(), TaskRead::NotAsked, None).unwrap();
+        let turned = facts(service("web").task().build(), TaskRead::Failed, Some(&vip));
+        assert_eq!(turned.unwrap_err(), Unread::Tasks);
+        let new = facts(service("web").task().build(), TaskRead::Failed, None).unwrap();
+        assert_eq!(new.service.backends, Backends::Tasks { tasks: Vec::new(), stale: true });
+    }
+
+    #[test]
+    fn an_unread_network_leaves_the_service_unread_unless_it_is_refused() {
+        let mut read = service("web").vip().build();
+        read.networks.push("unknown".into());
+        assert_eq!(facts(read.clone(), TaskRead::NotAsked, None).unwrap_err(), Unread::Network);
+        read.labels.insert(labels::PORT.into(), "x".into());
+        let refused = facts(read, TaskRead::NotAsked, None).unwrap();
+        assert!(refused.service.asked.is_err() && refused.service.networks.is_empty());
+    }
+}

@@ -1,0 +1,107 @@
+//! Small clusters for the tests of the pure parts.
+
+use std::collections::BTreeMap;
+
+use model::{CreatedAt, Digest, NetworkId, NodeId, ServiceId, TaskId, labels};
+use swarm::{Attachment, DesiredState, Endpoint, Mode, RunningCount, Service, Task, TaskState};
+
+/// A replicated service with one running task on the network `app`.
+pub(crate) fn service(name: &str) -> Builder {
+    Builder(Service {
+        id: ServiceId::new(format!("{name}-id")),
+        version: 1,
+        created_at: CreatedAt(1),
+        name: name.to_owned(),
+        labels: BTreeMap::new(),
+        container_labels: BTreeMap::new(),
+        mode: Mode::Replicated(1),
+        networks: vec!["app-id".into()],
+        task_template: Digest::of(b"image"),
+        endpoint: Endpoint {
+            vips: BTreeMap::from([(NetworkId::new("app-id"), "10.0.1.2".parse().unwrap())]),
+            ..Endpoint::default()
+        },
+        running: Some(RunningCount { running: 1, desired: 1 }),
+        update: None,
+    })
+}
+
+pub(crate) struct Builder(Service);
+
+impl Builder {
+    /// Routing labels, without their prefix.
+    pub(crate) fn labels(mut self, labels: &[(&str, &str)]) -> Self {
+        for (name, value) in labels {
+            self.0.labels.insert(format!("{}{name}", labels::PREFIX), (*value).to_owned());
+        }
+        self
+    }
+
+    pub(crate) fn vip(self) -> Self {
+        self.labels(&[("hosts", "a.local"), ("port", "80"), ("backend_mode", "vip")])
+    }
+
+    pub(crate) fn task(self) -> Self {
+        self.labels(&[("hosts", "a.local"), ("port", "80")])
+    }
+
+    pub(crate) fn scale(mut self, replicas: u64, running: u64) -> Self {
+        self.0.mode = Mode::Replicated(replicas);
+        self.0.running = Some(RunningCount { running, desired: replicas });
+        self
+    }
+
+    pub(crate) fn global(mut self, desired: u64, running: u64) -> Self {
+        self.0.mode = Mode::Global;
+        self.0.running = Some(RunningCount { running, desired });
+        self
+    }
+
+    pub(crate) fn with(mut self, change: impl FnOnce(&mut Service)) -> Self {
+        change(&mut self.0);
+        self
+    }
+
+    pub(crate) fn build(self) -> Service {
+        self.0
+    }
+}
+
+/// A running task of `service` with an address on the network `app`.
+pub(crate) fn task(service: &Service, slot: u64) -> Task {
+    Task {
+        id: TaskId::new(format!("{}-{slot}", service.name)),
+        service: service.id.clone(),
+        slot,
+        node: NodeId::new("node"),
+        created_at: CreatedAt(1),
+        state: TaskState::Running,
+        desired: DesiredState::Running,
+        error: None,
+        attachments: vec![Attachment {
+            network: NetworkId::new("app-id"),
+            address: format!("10.0.1.{}", 10 + slot).parse().unwrap(),
+        }],
+        spec: Default::default(),
+    }
+}
+
+/// An overlay network; its id is its name and `-id`.
+pub(crate) fn overlay(name: &str) -> swarm::Network {
+    swarm::Network {
+        id: NetworkId::new(format!("{name}-id")),
+        name: name.to_owned(),
+        driver: "overlay".into(),
+        scope: "swarm".into(),
+        ingress: false,
+        labels: BTreeMap::new(),
+    }
+}
+
+pub(crate) fn ingress() -> swarm::Network {
+    swarm::Network { ingress: true, ..overlay("ingress") }
+}
+
+pub(crate) fn host_network() -> swarm::Network {
+    swarm::Network { driver: "host".into(), ..overlay("host") }
+}

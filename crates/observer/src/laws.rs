@@ -1,0 +1,230 @@
+//! Laws of the pure parts, over cases that nobody thought of.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use model::{Desired, Digest, ServiceId, labels};
+use proptest::prelude::*;
+use swarm::{Mode, RunningCount, Service, UpdateState, UpdateStatus};
+use tokio::time::Instant;
+
+use crate::facts::task_mode;
+use crate::fixtures::{ingress, overlay, service, task};
+use crate::index::{Folded, Index, Listing, TaskReads};
+use crate::networks::Networks;
+use crate::request;
+use crate::significance::Significance;
+
+fn networks() -> Networks {
+    let mut networks = Networks::default();
+    for network in [overlay("app"), overlay("other"), ingress()] {
+        networks.learn(network.id.as_str().to_owned(), Some(network));
+    }
+    networks
+}
+
+/// A complete reading of a cluster: each service in task mode has as many tasks as it counts.
+fn fold(index: &mut Index, cluster: &BTreeMap<ServiceId, Service>) -> Folded {
+    let listing = Listing::whole(cluster.values().cloned().collect());
+    let tasks: TaskReads = listing
+        .in_task_mode()
+        .map(|(id, read)| {
+            let running = read.running.map_or(0, |count| count.running);
+            (id.clone(), Some((1..=running).map(|slot| task(read, slot)).collect()))
+        })
+        .collect();
+    index.fold(listing, &tasks, &networks(), Instant::now())
+}
+
+fn cluster(services: impl IntoIterator<Item = Service>) -> BTreeMap<ServiceId, Service> {
+    services.into_iter().map(|service| (service.id.clone(), service)).collect()
+}
+
+/// A change of a service that must not reach routing in VIP mode.
+#[derive(Clone, Debug)]
+enum Irrelevant {
+    Scale(u64),
+    Running(u64),
+    Template(u8),
+    Label(String, String),
+    RemoveLabel(String),
+    ContainerLabel(String),
+    Update(bool),
+    PublishedPort(u8),
+    Nothing,
+}
+
+fn irrelevant() -> impl Strategy<Value = Irrelevant> {
+    let name = "(team|com\\.example\\.lb\\.hosts|hosts|com\\.docker\\.l|[a-z]{1,3})";
+    prop_oneof![
+        (1..9u64).prop_map(Irrelevant::Scale),
+        (0..9u64).prop_map(Irrelevant::Running),
+        any::<u8>().prop_map(Irrelevant::Template),
+        (name, ".*").prop_map(|(name, value)| Irrelevant::Label(name, value)),
+        name.prop_map(Irrelevant::RemoveLabel),
+        "(com\\.docker\\.lb\\.)?(hosts|port)".prop_map(Irrelevant::ContainerLabel),
+        any::<bool>().prop_map(Irrelevant::Update),
+        any::<u8>().prop_map(Irrelevant::PublishedPort),
+        Just(Irrelevant::Nothing),
+    ]
+}
+
+fn apply(service: &mut Service, change: Irrelevant) {
+    service.version += 1;
+    match change {
+        Irrelevant::Scale(replicas) => {
+            service.mode = Mode::Replicated(replicas);
+            service.running = service.running.map(|count| RunningCount { desired: replicas, ..count });
+        }
+        Irrelevant::Running(running) => {
+            service.running = service.running.map(|count| RunningCount { running, ..count });
+        }
+        Irrelevant::Template(image) => service.task_template = Digest::of(&[image]),
+        Irrelevant::Label(name, value) => {
+            service.labels.insert(name, value);
+        }
+        Irrelevant::RemoveLabel(name) => {
+            service.labels.remove(&name);
+        }
+        Irrelevant::ContainerLabel(name) => {
+            service.container_labels.insert(name, "$".into());
+        }
+        Irrelevant::Update(done) => {
+            let state = if done { UpdateState::Completed } else { UpdateState::Updating };
+            service.update = Some(UpdateStatus { state, message: String::new() });
+        }
+        Irrelevant::PublishedPort(n) => {
+            let vip = format!("10.255.0.{n}").parse().unwrap();
+            service.endpoint.vips.insert("ingress-id".into(), vip);
+        }
+        Irrelevant::Nothing => service.version -= 1,
+    }
+}
+
+/// A service in any state that a reading may find it in.
+fn any_service() -> impl Strategy<Value = Service> {
+    let label = prop_oneof![
+        Just(("hosts", "a.local")),
+        Just(("hosts", "b.local,$")),
+        Just(("port", "80")),
+        Just(("port", "x")),
+        Just(("backend_mode", "vip")),
+        Just(("backend_mode", "task")),
+        Just(("default_backend", "true")),
+        Just(("default_backend", "false")),
+    ];
+    let labels = proptest::collection::vec(label, 0..4);
+    (0..4u8, labels, 0..4u64, 0..4u64, any::<bool>()).prop_map(|(number, labels, replicas, running, second_network)| {
+        service(&format!("service{number}"))
+            .labels(&labels)
+            .scale(replicas, running)
+            .with(|service| {
+                if second_network {
+                    service.networks.push("other-id".into());
+                }
+            })
+            .build()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// The short-circuit law.
+    #[test]
+    fn a_published_vip_service_is_left_alone(changes in proptest::collection::vec(irrelevant(), 1..20)) {
+        let mut vip = service("web").vip().scale(2, 1).build();
+        let neighbour = service("neighbour").task().build();
+        let mut index = Index::default();
+        fold(&mut index, &cluster([vip.clone(), neighbour.clone()]));
+        let before = index.desired().clone();
+        for change in changes {
+            let nothing = matches!(change, Irrelevant::Nothing);
+            apply(&mut vip, change);
+            let folded = fold(&mut index, &cluster([vip.clone(), neighbour.clone()]));
+            prop_assert!(!folded.reaches_routing());
+            let spared = folded.changes.iter().filter(|c| matches!(c.significance, Significance::Spared(_))).count();
+            prop_assert_eq!(spared, usize::from(!nothing));
+            prop_assert!(index.desired().services.ptr_eq(&before.services));
+            prop_assert!(index.desired().networks.ptr_eq(&before.networks));
+        }
+    }
+
+    #[test]
+    fn the_order_in_which_services_change_is_irrelevant(
+        changes in proptest::collection::vec(any_service(), 0..16),
+        removed in proptest::collection::vec(0..4u8, 0..3),
+    ) {
+        let desired = |changes: Vec<Service>, removed: &[u8]| -> Desired {
+            let mut index = Index::default();
+            let mut cluster = BTreeMap::new();
+            for service in changes {
+                cluster.insert(service.id.clone(), service);
+                fold(&mut index, &cluster);
+            }
+            for number in removed {
+                cluster.remove(&ServiceId::new(format!("service{number}-id")));
+                fold(&mut index, &cluster);
+            }
+            index.desired().clone()
+        };
+        // The order within one service is its history; among services it is chance.
+        let mut one_by_one = changes.clone();
+        one_by_one.sort_by(|one, other| one.id.cmp(&other.id));
+        let mut back = removed.clone();
+        back.reverse();
+        prop_assert_eq!(desired(changes, &removed), desired(one_by_one, &back));
+    }
+
+    /// Every change of `Desired` is judged to reach routing, and nothing else is.
+    #[test]
+    fn desired_changes_exactly_if_a_change_reaches_routing(
+        before in proptest::collection::vec(any_service(), 0..5),
+        after in proptest::collection::vec(any_service(), 0..5),
+    ) {
+        let mut index = Index::default();
+        fold(&mut index, &cluster(before));
+        let old = index.desired().clone();
+        let folded = fold(&mut index, &cluster(after.clone()));
+        prop_assert_eq!(folded.reaches_routing(), old != *index.desired());
+        let mut fresh = Index::default();
+        fold(&mut fresh, &cluster(after));
+        let ids = |desired: &Desired| desired.services.keys().cloned().collect::<Vec<_>>();
+        prop_assert_eq!(ids(fresh.desired()), ids(index.desired()));
+        prop_assert_eq!(&fresh.desired().networks, &index.desired().networks);
+    }
+
+    #[test]
+    fn the_labels_of_one_service_never_change_another(
+        written in proptest::collection::btree_map("(com\\.docker\\.lb\\.(hosts|port|network|backend_mode|default_backend|ip_hash)|.*)", ".*", 0..6),
+    ) {
+        let good = service("good").task().build();
+        let mut bad = service("bad").vip().build();
+        let mut index = Index::default();
+        fold(&mut index, &cluster([good.clone(), bad.clone()]));
+        let before = Arc::clone(&index.desired().services[&good.id]);
+        bad.labels.extend(written);
+        let folded = fold(&mut index, &cluster([good.clone(), bad.clone()]));
+        prop_assert!(Arc::ptr_eq(&before, &index.desired().services[&good.id]));
+        prop_assert!(folded.changes.iter().all(|change| change.id == bad.id));
+    }
+
+    #[test]
+    fn labels_without_the_prefix_do_not_matter(
+        routing in proptest::collection::btree_map("(hosts|port|network|backend_mode|default_backend)", ".*", 0..5),
+        other in proptest::collection::btree_map("[a-z.]{0,12}", ".*", 0..5),
+    ) {
+        let mut service = service("web").build();
+        service.labels = routing.into_iter().map(|(name, value)| (format!("{}{name}", labels::PREFIX), value)).collect();
+        let before = request::read(&service);
+        service.labels.extend(other.into_iter().filter(|(name, _)| !name.starts_with(labels::PREFIX)));
+        prop_assert_eq!(&before, &request::read(&service));
+        if let Some(reading) = before {
+            // What is accepted is in words that fit into a proxy file.
+            if let Ok(request) = &reading.asked {
+                prop_assert!(request.hosts.iter().all(|host| model::Host::parse(host.as_str()).is_ok()));
+            }
+            let _ = task_mode(&reading.asked);
+        }
+    }
+}

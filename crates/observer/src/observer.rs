@@ -1,0 +1,401 @@
+//! The loop: subscribe, list, watch, and begin anew when the events are lost.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use driver::{Level, Next, Retry};
+use futures::{Stream, StreamExt};
+use model::{Desired, ServiceId};
+use swarm::{Class, Error, Event, EventKind};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::complaints::Complaints;
+use crate::facts::Unread;
+use crate::index::{Folded, Index};
+use crate::networks::Networks;
+use crate::reading::{self, Scope};
+use crate::significance::{ShortCircuits, Significance};
+
+/// How often the observer looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Everything is listed this often: crashed and rescheduled tasks raise no event. Stretched to ten times
+    /// the duration of the last list.
+    pub poll_interval: Duration,
+    /// The tasks of a service that is being updated or scaled are listed this often.
+    pub updating_interval: Duration,
+    /// A subscription to events must stand within this time, or the pass goes on without one.
+    pub event_deadline: Duration,
+}
+
+impl Default for Settings {
+    /// 3 s, 700 ms, 5 s.
+    fn default() -> Self {
+        Self {
+            poll_interval: Duration::from_secs(3),
+            updating_interval: Duration::from_millis(700),
+            event_deadline: Duration::from_secs(5),
+        }
+    }
+}
+
+/// An answer "no such network", and one found by name, are asked for again this often even if no event says
+/// that networks changed.
+const DOUBT: Duration = Duration::from_secs(60);
+
+/// Says what the cluster asks for, for as long as [`driver::run`] runs it.
+///
+/// # Guarantees
+/// - Nothing is published before the first complete listing. After it, what was published stays until a good
+///   reading says otherwise; an Engine that does not answer withdraws nothing.
+/// - What changes after the subscription stands either raises an event or is in the listing that follows it.
+/// - [`Desired`] is published only when routing changes.
+///
+/// The events' content is not used: a service that changed is known by its version in the list.
+pub struct Observer<S> {
+    swarm: S,
+    settings: Settings,
+    phase: Phase,
+    /// The last try for a subscription failed; said once.
+    deaf: bool,
+    /// When to try for a subscription again.
+    subscribe_at: Instant,
+    subscribe_retry: Retry,
+    due: Due,
+    index: Index,
+    networks: Networks,
+    doubted_at: Instant,
+    /// When anything last changed about a service.
+    changed: BTreeMap<ServiceId, Instant>,
+    desired: watch::Sender<Option<Arc<Desired>>>,
+    short_circuits: Arc<ShortCircuits>,
+    complaints: Complaints,
+    /// What did not answer in the last pass, to be logged once.
+    failing: BTreeSet<String>,
+}
+
+type Events = Pin<Box<dyn Stream<Item = swarm::Result<Event>> + Send>>;
+
+/// A subscription to events that stands.
+struct Subscription {
+    events: Events,
+    since: Instant,
+}
+
+/// Where the watch stands.
+enum Phase {
+    /// Nothing is known.
+    Empty,
+    /// Events are collected, and the listing that they complete is not done.
+    Listing(Subscription),
+    /// Events tell what changed since the last listing.
+    Watching(Subscription),
+    /// Something is known, and events are not to be had: what was published stays, and the poll goes on.
+    Resync,
+}
+
+/// What is to be read next.
+#[derive(Debug)]
+struct Due {
+    /// Something asks for a pass now.
+    now: bool,
+    /// The services may have changed.
+    services: bool,
+    /// Anything may have changed.
+    everything: bool,
+    /// When the poll is due.
+    poll_at: Instant,
+    /// When the tasks of restless services are due.
+    tasks_at: Option<Instant>,
+    /// Not before this, however much happens: listing may take half of the time at most.
+    not_before: Instant,
+}
+
+impl<S: swarm::Read + swarm::Watch> Observer<S> {
+    /// An observer that knows nothing yet, and where it publishes: `None` until the first complete listing.
+    pub fn new(swarm: S, settings: Settings) -> (Self, watch::Receiver<Option<Arc<Desired>>>) {
+        let (desired, receiver) = watch::channel(None);
+        let now = Instant::now();
+        let observer = Self {
+            swarm,
+            settings,
+            phase: Phase::Empty,
+            deaf: false,
+            subscribe_at: now,
+            subscribe_retry: Retry::default(),
+            due: Due { now: false, services: true, everything: true, poll_at: now, tasks_at: None, not_before: now },
+            index: Index::default(),
+            networks: Networks::default(),
+            doubted_at: now,
+            changed: BTreeMap::new(),
+            desired,
+            short_circuits: Arc::default(),
+            complaints: Complaints::default(),
+            failing: BTreeSet::new(),
+        };
+        (observer, receiver)
+    }
+
+    /// The counters of the short-circuit, for the metrics page.
+    pub fn short_circuits(&self) -> Arc<ShortCircuits> {
+        Arc::clone(&self.short_circuits)
+    }
+
+    fn ready(&self) -> bool {
+        self.desired.borrow().is_some()
+    }
+
+    /// Subscribes to events if there is no subscription. Without one the pass goes on: the poll is the floor.
+    async fn subscribe(&mut self) {
+        match self.phase {
+            Phase::Listing(_) | Phase::Watching(_) => return,
+            Phase::Empty | Phase::Resync => {}
+        }
+        if Instant::now() < self.subscribe_at {
+            return;
+        }
+        match established(&self.swarm, self.settings.event_deadline).await {
+            Ok(events) => {
+                tracing::info!("subscribed to the Engine's events");
+                self.deaf = false;
+                self.subscribe_retry.reset();
+                self.due.everything = true;
+                self.phase = Phase::Listing(Subscription { events, since: Instant::now() });
+            }
+            Err(error) => {
+                if !self.deaf {
+                    tracing::warn!(%error, "no events from the Engine; it is only polled");
+                }
+                self.deaf = true;
+                self.subscribe_at = Instant::now() + self.subscribe_retry.next_delay();
+            }
+        }
+    }
+
+    /// What this pass must read.
+    fn scope(&self, now: Instant) -> Scope {
+        let listed = matches!(self.phase, Phase::Watching(_) | Phase::Resync);
+        if !listed || self.due.everything || now >= self.due.poll_at {
+            Scope::Everything
+        } else if !self.due.services && self.due.tasks_at.is_some_and(|at| now >= at) {
+            Scope::Tasks(self.restless(now))
+        } else {
+            Scope::Services(self.restless(now))
+        }
+    }
+
+    fn restless(&self, now: Instant) -> BTreeSet<ServiceId> {
+        self.index
+            .candidates()
+            .filter(|(id, facts)| {
+                self.changed.get(*id).is_some_and(|changed| reading::restless(facts, now.duration_since(*changed)))
+            })
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
+    /// Counts, logs and remembers what changed, and publishes if it reaches routing.
+    fn publish(&mut self, folded: &Folded, now: Instant) {
+        let first = !self.ready();
+        for change in &folded.changes {
+            self.short_circuits.count(change.significance);
+            match change.significance {
+                Significance::Routing(reason) => {
+                    tracing::debug!(service = %change.name, reason = reason.as_str(), "routing changes");
+                    self.complaints.update(&change.id, &change.name, self.index.desired());
+                }
+                Significance::Spared(reason) => {
+                    tracing::debug!(service = %change.name, reason = reason.as_str(), "routing is spared");
+                }
+                Significance::Unchanged => {}
+            }
+            match self.index.get(&change.id) {
+                // At the start everything looks new, and only what Swarm is at work on deserves a closer look.
+                Some(facts) if !first || reading::unsettled(facts) => {
+                    self.changed.insert(change.id.clone(), now);
+                }
+                Some(_) => {}
+                None => {
+                    self.changed.remove(&change.id);
+                }
+            }
+        }
+        if first || folded.reaches_routing() {
+            self.desired.send_replace(Some(Arc::new(self.index.desired().clone())));
+        }
+    }
+
+    /// Logs each failure within a pass once, until it is over.
+    fn log_failures(&mut self, errors: &[Error], unread: &[(ServiceId, Unread)]) {
+        let failing: BTreeSet<String> = errors.iter().map(ToString::to_string).collect();
+        for error in failing.difference(&self.failing) {
+            let kept = unread.len();
+            tracing::warn!(%error, services_kept_as_they_were = kept, "the reading has gaps; what was known there stays");
+        }
+        if failing.is_empty() && !self.failing.is_empty() {
+            tracing::info!("the reading is complete again");
+        }
+        self.failing = failing;
+    }
+
+    fn take(&mut self, event: Option<swarm::Result<Event>>) {
+        match event {
+            Some(Ok(Event::Established)) => {}
+            Some(Ok(Event::Changed(EventKind::Service(_)))) => self.wake(false),
+            Some(Ok(Event::Changed(EventKind::Node))) => self.wake(true),
+            Some(Ok(Event::Changed(EventKind::Network))) => {
+                if self.networks.forget_doubtful() {
+                    self.wake(false);
+                }
+            }
+            // Routing does not depend on configs and secrets.
+            Some(Ok(Event::Changed(EventKind::Object))) => {}
+            Some(Err(error)) => {
+                tracing::warn!(%error, "the Engine's events broke off");
+                self.lose_events();
+            }
+            None => {
+                tracing::info!("the Engine ended its events");
+                self.lose_events();
+            }
+        }
+    }
+
+    fn wake(&mut self, everything: bool) {
+        self.due.now = true;
+        self.due.services = true;
+        self.due.everything |= everything;
+    }
+
+    fn lose_events(&mut self) {
+        let lost = std::mem::replace(&mut self.phase, Phase::Resync);
+        self.due.everything = true;
+        if let Phase::Listing(subscription) | Phase::Watching(subscription) = lost {
+            // One that breaks as soon as it stands must not turn the poll into a spin.
+            if subscription.since.elapsed() >= self.settings.poll_interval {
+                self.due.now = true;
+            } else {
+                self.subscribe_at = Instant::now() + self.subscribe_retry.next_delay();
+            }
+        }
+        if !self.ready() {
+            self.phase = Phase::Empty;
+        }
+    }
+}
+
+impl<S: swarm::Read + swarm::Watch> Level for Observer<S> {
+    type Error = Error;
+
+    /// Reads events until one matters. Cancel-safe: what an event asks for is in `due` before the next await.
+    async fn woken(&mut self) {
+        loop {
+            let event = match &mut self.phase {
+                Phase::Listing(subscription) | Phase::Watching(subscription) => Some(&mut subscription.events),
+                Phase::Empty | Phase::Resync => None,
+            };
+            tokio::select! {
+                // Dropping `next` of a stream loses no item.
+                event = next(event) => self.take(event),
+                () = sleep_until(self.due.not_before), if self.due.now => {
+                    self.due.now = false;
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn pass(&mut self) -> Result<Next, Error> {
+        // Whatever asked for a pass until now gets this one.
+        self.due.now = false;
+        self.subscribe().await;
+        let started = Instant::now();
+        if started.duration_since(self.doubted_at) >= DOUBT {
+            self.networks.forget_doubtful();
+            self.doubted_at = started;
+        }
+        let scope = self.scope(started);
+        let read = reading::read(&self.swarm, &self.index, &mut self.networks, &scope).await;
+        let now = Instant::now();
+        let took = now.duration_since(started);
+        self.due.not_before = now + took;
+        let read = match read {
+            Ok(mut read) if !self.ready() && !read.errors.is_empty() => Err(read.errors.swap_remove(0)),
+            read => read,
+        };
+        let read = match read {
+            Ok(read) => read,
+            Err(error) => {
+                // Nobody reads the events while the driver waits, so they are not to be relied on.
+                self.due.everything = true;
+                if error.class == Class::Unreachable {
+                    // The stream may be dead without knowing it.
+                    self.lose_events();
+                }
+                return Err(error);
+            }
+        };
+        let folded = self.index.fold(read.listing, &read.tasks, &self.networks, now);
+        self.publish(&folded, now);
+        self.log_failures(&read.errors, &folded.unread);
+        self.phase = match std::mem::replace(&mut self.phase, Phase::Resync) {
+            Phase::Listing(subscription) | Phase::Watching(subscription) => Phase::Watching(subscription),
+            Phase::Empty | Phase::Resync => Phase::Resync,
+        };
+        match scope {
+            Scope::Everything => {
+                self.due.everything = false;
+                self.due.services = false;
+                self.due.poll_at = now + self.settings.poll_interval.max(10 * took);
+            }
+            Scope::Services(_) => self.due.services = false,
+            Scope::Tasks(_) => {}
+        }
+        let restless = !self.restless(now).is_empty();
+        self.due.tasks_at = restless.then(|| now + self.settings.updating_interval.max(took));
+        let next = self.due.tasks_at.map_or(self.due.poll_at, |at| at.min(self.due.poll_at));
+        Ok(Next::After(next.duration_since(now)))
+    }
+}
+
+/// Opens the stream of events and waits until it stands.
+async fn established(swarm: &impl swarm::Watch, deadline: Duration) -> swarm::Result<Events> {
+    let failed = |class, message: &str| Error::new(class, "subscribe to events", message);
+    let mut events: Events = Box::pin(swarm.events());
+    let first = timeout(deadline, events.next()).await;
+    match first {
+        Ok(Some(Ok(Event::Established))) => Ok(events),
+        Ok(Some(Ok(Event::Changed(_)))) => Err(failed(Class::Malformed, "an event came before the subscription stood")),
+        Ok(Some(Err(error))) => Err(error),
+        Ok(None) => Err(failed(Class::Unreachable, "the stream ended at once")),
+        Err(_) => Err(failed(Class::Unreachable, &format!("no answer within {deadline:?}"))),
+    }
+}
+
+/// The next event; never, if there is no subscription.
+async fn next(events: Option<&mut Events>) -> Option<swarm::Result<Event>> {
+    match events {
+        Some(events) => events.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Looks once, without events: what the cluster asks for now.
+///
+/// A global service that wants no task at this moment counts as wanting some: only time can tell.
+///
+/// # Errors
+/// When any answer is missing.
+pub async fn observe_once(swarm: &impl swarm::Read) -> swarm::Result<Desired> {
+    let mut index = Index::default();
+    let mut networks = Networks::default();
+    let mut read = reading::read(swarm, &index, &mut networks, &Scope::Everything).await?;
+    if !read.errors.is_empty() {
+        return Err(read.errors.swap_remove(0));
+    }
+    index.fold(read.listing, &read.tasks, &networks, Instant::now());
+    Ok(index.desired().clone())
+}

@@ -1,0 +1,273 @@
+//! The calls of one pass: which to make is decided by plain functions, making them is the rest.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures::StreamExt;
+use model::ServiceId;
+use swarm::{Class, Error, Mode, TasksOf, UpdateState};
+
+use crate::facts::{Facts, network_keys, task_mode};
+use crate::index::{Index, Listing, TaskReads, tasks_of};
+use crate::networks::Networks;
+
+/// The tasks of up to so many services are listed singly, those of more in one call for all: that one brings
+/// every task of the cluster.
+const SINGLE_LISTS: usize = 4;
+
+/// So many networks are asked for at once.
+const NETWORKS_AT_ONCE: usize = 8;
+
+/// What a pass reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// All services, and the tasks of all candidates in task mode.
+    Everything,
+    /// All services, and the tasks of those in task mode about which anything changed, and of these.
+    Services(BTreeSet<ServiceId>),
+    /// The tasks of these; their services are taken as read before.
+    Tasks(BTreeSet<ServiceId>),
+}
+
+/// What a pass read.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    pub(crate) listing: Listing,
+    pub(crate) tasks: TaskReads,
+    /// What did not answer.
+    pub(crate) errors: Vec<Error>,
+}
+
+/// Reads what `scope` says.
+///
+/// # Errors
+/// When the list of services fails: then nothing was learnt. Whatever else fails is in [`Reading::errors`],
+/// and the index keeps what it knew of the services concerned.
+pub(crate) async fn read(
+    swarm: &impl swarm::Read,
+    index: &Index,
+    networks: &mut Networks,
+    scope: &Scope,
+) -> swarm::Result<Reading> {
+    let listing = match scope {
+        Scope::Everything | Scope::Services(_) => Listing::whole(swarm.services().await?),
+        Scope::Tasks(ids) => Listing::again(index, ids),
+    };
+    let mut errors = Vec::new();
+    let tasks = read_tasks(swarm, &tasks_to_read(&listing, index, scope), &mut errors).await;
+    let wanted: BTreeSet<String> = listing
+        .candidates
+        .iter()
+        .flat_map(|(id, candidate)| network_keys(&candidate.read, &candidate.reading, tasks_of(&tasks, id)))
+        .collect();
+    read_networks(swarm, networks, networks.unread(&wanted), &mut errors).await;
+    if *scope == Scope::Everything {
+        networks.keep(&wanted);
+    }
+    Ok(Reading { listing, tasks, errors })
+}
+
+/// The services in task mode whose tasks may be others than those known.
+fn tasks_to_read(listing: &Listing, index: &Index, scope: &Scope) -> BTreeSet<ServiceId> {
+    let changed = |id: &ServiceId, read: &swarm::Service| match index.get(id) {
+        None => true,
+        Some(known) => {
+            let fresh = matches!(known.service.backends, model::Backends::Tasks { stale: false, .. })
+                && task_mode(&known.service.asked).is_some();
+            // Its version, or its count of running tasks, or anything else.
+            !fresh || known.read != *read
+        }
+    };
+    listing
+        .in_task_mode()
+        .filter(|(id, read)| match scope {
+            Scope::Everything | Scope::Tasks(_) => true,
+            Scope::Services(restless) => restless.contains(*id) || changed(id, read),
+        })
+        .map(|(id, _)| id.clone())
+        .collect()
+}
+
+async fn read_tasks(swarm: &impl swarm::Read, services: &BTreeSet<ServiceId>, errors: &mut Vec<Error>) -> TaskReads {
+    if services.len() > SINGLE_LISTS {
+        return match swarm.tasks(TasksOf::All).await {
+            Ok(tasks) => {
+                let mut reads: TaskReads = services.iter().map(|id| (id.clone(), Some(Vec::new()))).collect();
+                for task in tasks {
+                    if let Some(Some(of_service)) = reads.get_mut(&task.service) {
+                        of_service.push(task);
+                    }
+                }
+                reads
+            }
+            Err(error) => {
+                errors.push(error);
+                services.iter().map(|id| (id.clone(), None)).collect()
+            }
+        };
+    }
+    let lists = services.iter().map(|id| swarm.tasks(TasksOf::Service(id.clone())));
+    let lists = futures::future::join_all(lists).await;
+    let mut reads = TaskReads::new();
+    for (id, list) in services.iter().zip(lists) {
+        reads.insert(id.clone(), list.map_err(|error| errors.push(error)).ok());
+    }
+    reads
+}
+
+/// Asks for networks. "There is none" is believed only while the cluster answers: the Engine's lookup of one
+/// network drops the error of a cluster without a leader and says 404 (moby, `network_routes.go`), and a
+/// network that a service is on cannot have been removed.
+async fn read_networks(
+    swarm: &impl swarm::Read,
+    networks: &mut Networks,
+    wanted: BTreeSet<String>,
+    errors: &mut Vec<Error>,
+) {
+    let mut answers = futures::stream::iter(wanted)
+        .map(async |key| {
+            let answer = swarm.network(&key).await;
+            (key, answer)
+        })
+        .buffer_unordered(NETWORKS_AT_ONCE);
+    let mut absent = Vec::new();
+    while let Some((key, answer)) = answers.next().await {
+        match answer {
+            Ok(Some(network)) => networks.learn(key, Some(network)),
+            Ok(None) => absent.push(key),
+            // We may not see it, or its name is not unique: a proxy of ours cannot join it either.
+            Err(error) if error.class == Class::Refused => {
+                tracing::warn!(network = %key, %error, "the network is left out");
+                networks.learn(key, None);
+            }
+            Err(error) => errors.push(error),
+        }
+    }
+    drop(answers);
+    if absent.is_empty() {
+        return;
+    }
+    match swarm.services().await {
+        Ok(_) => absent.into_iter().for_each(|key| networks.learn(key, None)),
+        Err(error) => errors.push(error),
+    }
+}
+
+/// For so long after its last change a service that is not done is watched closely. An update can last for
+/// ever, and a task may never start: such a service is left to the poll.
+const UNSETTLED: Duration = Duration::from_secs(60);
+
+/// For so long after its last change a service that looks done is watched closely: what follows a change of
+/// the service raises no event.
+const SETTLING: Duration = Duration::from_secs(15);
+
+/// Whether the tasks of a service should be listed more often than the poll does.
+pub(crate) fn restless(facts: &Facts, since_last_change: Duration) -> bool {
+    if task_mode(&facts.service.asked).is_none() {
+        return false;
+    }
+    since_last_change < if unsettled(facts) { UNSETTLED } else { SETTLING }
+}
+
+/// Whether Swarm is still at work on a service: it updates it, or other tasks run than are wanted.
+pub(crate) fn unsettled(facts: &Facts) -> bool {
+    let known = match &facts.service.backends {
+        model::Backends::Tasks { tasks, .. } => tasks.len() as u64,
+        model::Backends::Vip { .. } => return false,
+    };
+    let updating = facts
+        .read
+        .update
+        .as_ref()
+        .is_some_and(|update| matches!(update.state, UpdateState::Updating | UpdateState::RollbackStarted));
+    updating || (facts.read.mode != Mode::Job && facts.wanted().is_some_and(|wanted| wanted != known))
+}
+
+#[cfg(test)]
+mod tests {
+    use swarm::UpdateStatus;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::fixtures::{Builder, overlay, service, task};
+
+    fn networks() -> Networks {
+        let mut networks = Networks::default();
+        networks.learn("app-id".into(), Some(overlay("app")));
+        networks
+    }
+
+    /// An index of services in which `running` tasks of each run.
+    fn index(services: Vec<swarm::Service>) -> Index {
+        let mut index = Index::default();
+        let listing = Listing::whole(services);
+        let tasks = listing
+            .in_task_mode()
+            .map(|(id, read)| {
+                let running = read.running.map_or(0, |count| count.running);
+                (id.clone(), Some((1..=running).map(|slot| task(read, slot)).collect()))
+            })
+            .collect();
+        index.fold(listing, &tasks, &networks(), Instant::now());
+        index
+    }
+
+    #[test]
+    fn only_tasks_that_may_be_others_are_listed() {
+        let known = || vec![service("same").task(), service("other").task(), service("vip").vip()];
+        let index = index(known().into_iter().map(Builder::build).collect());
+        let mut now: Vec<swarm::Service> = known().into_iter().map(Builder::build).collect();
+        now[1].version += 1;
+        now[2].version += 1;
+        now.push(service("new").task().build());
+        now.push(service("refused").labels(&[("hosts", "$")]).build());
+        now.push(service("bystander").build());
+        let read = |scope| {
+            let ids = tasks_to_read(&Listing::whole(now.clone()), &index, &scope);
+            ids.iter().map(|id| id.as_str().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(read(Scope::Everything), ["new-id", "other-id", "same-id"]);
+        assert_eq!(read(Scope::Services(BTreeSet::new())), ["new-id", "other-id"]);
+        assert_eq!(read(Scope::Services(BTreeSet::from(["same-id".into()]))), ["new-id", "other-id", "same-id"]);
+    }
+
+    #[test]
+    fn a_service_whose_list_failed_is_listed_again() {
+        let read = service("web").task().build();
+        let mut index = index(vec![read.clone()]);
+        let failed = TaskReads::from([(read.id.clone(), None)]);
+        index.fold(Listing::whole(vec![read.clone()]), &failed, &networks(), Instant::now());
+        let again = tasks_to_read(&Listing::whole(vec![read.clone()]), &index, &Scope::Services(BTreeSet::new()));
+        assert_eq!(again, BTreeSet::from([read.id]));
+    }
+
+    #[test]
+    fn a_service_is_watched_closely_while_swarm_works_on_it_and_for_a_while_after() {
+        let updating = |state| {
+            move |service: &mut swarm::Service| {
+                service.update = Some(UpdateStatus { state, message: String::new() });
+            }
+        };
+        let task_mode = || service("web").task().scale(2, 2);
+        for (what, read, quiet_after) in [
+            ("settled", task_mode(), 15),
+            ("short of tasks", task_mode().scale(3, 2), 60),
+            ("with a task too many", task_mode().scale(1, 2), 60),
+            ("updating", task_mode().with(updating(UpdateState::Updating)), 60),
+            ("rolling back", task_mode().with(updating(UpdateState::RollbackStarted)), 60),
+            ("updated", task_mode().with(updating(UpdateState::Completed)), 15),
+            ("global", task_mode().global(2, 2), 15),
+            ("global and short", task_mode().global(3, 2), 60),
+            ("in VIP mode", service("web").vip().scale(3, 2), 0),
+            ("refused", service("web").labels(&[("hosts", "$")]).scale(3, 2), 0),
+        ] {
+            let index = index(vec![read.build()]);
+            let facts = index.get(&"web-id".into()).unwrap();
+            for (seconds, watched) in
+                [(0, quiet_after > 0), (14, quiet_after > 14), (16, quiet_after > 16), (61, false)]
+            {
+                assert_eq!(restless(facts, Duration::from_secs(seconds)), watched, "{what}, {seconds} s");
+            }
+        }
+    }
+}

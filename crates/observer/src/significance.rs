@@ -1,0 +1,384 @@
+//! The VIP short-circuit: does a change of a service reach its routing? Decided and counted here alone.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use model::{Backends, Scale};
+
+use crate::facts::Facts;
+
+/// What one change of one service means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Significance {
+    /// Routing depends on it: whoever waits for [`model::Desired`] is woken.
+    Routing(Routing),
+    /// Something changed that routing does not depend on: nobody is woken.
+    Spared(Spared),
+    /// Nothing changed.
+    Unchanged,
+}
+
+macro_rules! reasons {
+    ($(#[$outer:meta])* $name:ident { $($(#[$doc:meta])* $reason:ident = $text:literal,)* }) => {
+        $(#[$outer])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name { $($(#[$doc])* $reason,)* }
+
+        impl $name {
+            /// Every reason there is, in the order of the type.
+            pub const ALL: &'static [Self] = &[$(Self::$reason,)*];
+
+            /// The reason in metrics and logs; a contract with dashboards.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$reason => $text,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Why a change reaches routing.
+    Routing {
+        /// A candidate is seen for the first time: it was created, or this process just started.
+        ServiceCreated = "service_created",
+        /// It is gone.
+        ServiceRemoved = "service_removed",
+        /// A service that did not ask to be routed now does.
+        LabelsAdded = "labels_added",
+        /// It no longer asks to be routed.
+        LabelsRemoved = "labels_removed",
+        /// Its routing labels say something else.
+        RoutingLabels = "routing_labels",
+        /// Its labels are the same, and what they can ask for is not: another endpoint mode, no longer a job.
+        ServiceKind = "service_kind",
+        /// It wants no task any more.
+        ScaledToZero = "scaled_to_zero",
+        /// It wants tasks again.
+        ScaledUp = "scaled_up",
+        /// Its networks, or its address on one of them.
+        NetworkChanged = "network_changed",
+        /// VIP mode: its first task runs.
+        FirstTaskRunning = "first_task_running",
+        /// Task mode: its running tasks, or their addresses.
+        TasksChanged = "tasks_changed",
+        /// Task mode: the list of its tasks fails, or works again.
+        TasksStale = "tasks_stale",
+        /// Its stack, which resolves bare network names.
+        StackChanged = "stack_changed",
+    }
+}
+
+reasons! {
+    /// Why a change does not reach routing.
+    Spared {
+        /// How many tasks it wants, at least one before and after.
+        Replicas = "replicas",
+        /// Image, environment, configs, secrets, mounts, placement.
+        TaskTemplate = "task_template",
+        /// Labels that do not route.
+        Labels = "labels",
+        /// How many tasks run: a task failed, was scheduled anew, or started.
+        Running = "running",
+        /// How Swarm says that its last update goes.
+        UpdateStatus = "update_status",
+        /// Anything else that moves its version: published ports, update policy, the routing mesh's VIP.
+        Other = "other",
+    }
+}
+
+/// How a service is seen by one reading of the cluster.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Sighting<'a> {
+    /// There is no such service.
+    Absent,
+    /// It does not ask to be routed.
+    Bystander,
+    /// It does.
+    Candidate(&'a Facts),
+}
+
+/// Judges what became of a service between two readings.
+pub(crate) fn significance(old: Sighting<'_>, new: Sighting<'_>) -> Significance {
+    match (old, new) {
+        (Sighting::Absent | Sighting::Bystander, Sighting::Absent | Sighting::Bystander) => Significance::Unchanged,
+        (Sighting::Absent, Sighting::Candidate(_)) => Significance::Routing(Routing::ServiceCreated),
+        (Sighting::Bystander, Sighting::Candidate(_)) => Significance::Routing(Routing::LabelsAdded),
+        (Sighting::Candidate(_), Sighting::Absent) => Significance::Routing(Routing::ServiceRemoved),
+        (Sighting::Candidate(_), Sighting::Bystander) => Significance::Routing(Routing::LabelsRemoved),
+        (Sighting::Candidate(old), Sighting::Candidate(new)) => {
+            if let Some(reason) = routing(&old.service, &new.service) {
+                Significance::Routing(reason)
+            } else if let Some(reason) = spared(&old.read, &new.read) {
+                Significance::Spared(reason)
+            } else {
+                Significance::Unchanged
+            }
+        }
+    }
+}
+
+/// The first reason in the order of what tells people most; `None` exactly if the two are equal.
+fn routing(old: &model::Service, new: &model::Service) -> Option<Routing> {
+    // No `..`: a field that is added must find its reason.
+    let model::Service { id, name, created_at, stack, labels, asked, warnings, scale, networks, backends } = old;
+    debug_assert!(
+        (id, name, created_at) == (&new.id, &new.name, &new.created_at),
+        "Swarm changes neither the name nor the time of creation of {id}"
+    );
+    if *labels != new.labels {
+        return Some(Routing::RoutingLabels);
+    }
+    if *asked != new.asked || *warnings != new.warnings {
+        return Some(Routing::ServiceKind);
+    }
+    match (scale, new.scale) {
+        (Scale::AtLeastOne, Scale::Zero) => return Some(Routing::ScaledToZero),
+        (Scale::Zero, Scale::AtLeastOne) => return Some(Routing::ScaledUp),
+        (Scale::Zero, Scale::Zero) | (Scale::AtLeastOne, Scale::AtLeastOne) => {}
+    }
+    if *networks != new.networks {
+        return Some(Routing::NetworkChanged);
+    }
+    match (backends, &new.backends) {
+        (Backends::Vip { addresses, has_run }, Backends::Vip { addresses: new_addresses, has_run: new_has_run }) => {
+            if addresses != new_addresses {
+                return Some(Routing::NetworkChanged);
+            }
+            if has_run != new_has_run {
+                return Some(Routing::FirstTaskRunning);
+            }
+        }
+        (Backends::Tasks { tasks, stale }, Backends::Tasks { tasks: new_tasks, stale: new_stale }) => {
+            if tasks != new_tasks {
+                return Some(Routing::TasksChanged);
+            }
+            if stale != new_stale {
+                return Some(Routing::TasksStale);
+            }
+        }
+        // Only other labels or another kind of service lead from one to the other; both are judged above.
+        (Backends::Vip { .. }, Backends::Tasks { .. }) | (Backends::Tasks { .. }, Backends::Vip { .. }) => {
+            return Some(Routing::RoutingLabels);
+        }
+    }
+    if *stack != new.stack { Some(Routing::StackChanged) } else { None }
+}
+
+/// The first reason for which two readings differ; `None` exactly if they are equal.
+fn spared(old: &swarm::Service, new: &swarm::Service) -> Option<Spared> {
+    // No `..`: a field that is added must find its reason.
+    let swarm::Service {
+        id: _,
+        version,
+        created_at: _,
+        name: _,
+        labels,
+        container_labels,
+        mode,
+        networks,
+        task_template,
+        endpoint,
+        running,
+        update,
+    } = old;
+    if *mode != new.mode {
+        Some(Spared::Replicas)
+    } else if *task_template != new.task_template || *container_labels != new.container_labels {
+        Some(Spared::TaskTemplate)
+    } else if *labels != new.labels {
+        Some(Spared::Labels)
+    } else if *networks != new.networks || *endpoint != new.endpoint {
+        Some(Spared::Other)
+    } else if *running != new.running {
+        Some(Spared::Running)
+    } else if *update != new.update {
+        Some(Spared::UpdateStatus)
+    } else if *version != new.version {
+        Some(Spared::Other)
+    } else {
+        None
+    }
+}
+
+/// How many changes were judged how, since the start of the process.
+#[derive(Debug)]
+pub struct ShortCircuits {
+    routing: Vec<AtomicU64>,
+    spared: Vec<AtomicU64>,
+}
+
+/// One line of the metrics page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShortCircuitCount {
+    /// `routing` or `spared`.
+    pub kind: &'static str,
+    /// Why.
+    pub reason: &'static str,
+    /// How often.
+    pub count: u64,
+}
+
+impl Default for ShortCircuits {
+    fn default() -> Self {
+        let zeros = |count| std::iter::repeat_with(AtomicU64::default).take(count).collect();
+        Self { routing: zeros(Routing::ALL.len()), spared: zeros(Spared::ALL.len()) }
+    }
+}
+
+impl ShortCircuits {
+    pub(crate) fn count(&self, significance: Significance) {
+        let counter = match significance {
+            Significance::Routing(reason) => &self.routing[reason as usize],
+            Significance::Spared(reason) => &self.spared[reason as usize],
+            Significance::Unchanged => return,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Every count, zeros included, so that a dashboard sees each line from the start.
+    pub fn snapshot(&self) -> Vec<ShortCircuitCount> {
+        let line = |kind, reason, counter: &AtomicU64| ShortCircuitCount {
+            kind,
+            reason,
+            count: counter.load(Ordering::Relaxed),
+        };
+        let routing = Routing::ALL.iter().zip(&self.routing);
+        let spared = Spared::ALL.iter().zip(&self.spared);
+        routing
+            .map(|(reason, counter)| line("routing", reason.as_str(), counter))
+            .chain(spared.map(|(reason, counter)| line("spared", reason.as_str(), counter)))
+            .collect()
+    }
+
+    /// How many changes routing was spared.
+    pub fn spared(&self) -> u64 {
+        self.spared.iter().map(|counter| counter.load(Ordering::Relaxed)).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use swarm::{Service, UpdateState, UpdateStatus};
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::facts::TaskRead;
+    use crate::fixtures::{Builder, overlay, service, task};
+    use crate::networks::Networks;
+    use crate::request;
+
+    fn facts(read: Service, previous: Option<&Facts>) -> Facts {
+        let mut networks = Networks::default();
+        for network in [overlay("app"), overlay("other")] {
+            networks.learn(network.id.as_str().to_owned(), Some(network));
+        }
+        let running = read.running.map_or(0, |count| count.running);
+        let tasks: Vec<swarm::Task> = (1..=running).map(|slot| task(&read, slot)).collect();
+        let reading = request::read(&read).unwrap();
+        Facts::new(read, reading, TaskRead::Listed(&tasks), &networks, previous, Instant::now()).unwrap()
+    }
+
+    /// Judges the change from `old` to `new`.
+    fn judge(old: Builder, new: Builder) -> Significance {
+        let old = facts(old.build(), None);
+        let new = facts(new.build(), Some(&old));
+        let significance = significance(Sighting::Candidate(&old), Sighting::Candidate(&new));
+        let same = std::sync::Arc::ptr_eq(&old.service, &new.service);
+        assert_eq!(same, !matches!(significance, Significance::Routing(_)), "{significance:?}");
+        significance
+    }
+
+    fn vip() -> Builder {
+        service("web").vip().scale(2, 2)
+    }
+
+    #[test]
+    fn the_founding_documents_list_is_spared_in_vip_mode() {
+        let version = |service: &mut Service| service.version += 1;
+        let updating = Some(UpdateStatus { state: UpdateState::Updating, message: String::new() });
+        for (new, reason) in [
+            (vip().scale(6, 2), Spared::Replicas),
+            (vip().scale(1, 2), Spared::Replicas),
+            (vip().with(|s| s.task_template = model::Digest::of(b"new image")), Spared::TaskTemplate),
+            (vip().with(|s| drop(s.container_labels.insert("a".into(), "b".into()))), Spared::TaskTemplate),
+            (vip().with(|s| drop(s.labels.insert("team".into(), "a".into()))), Spared::Labels),
+            (vip().scale(2, 1), Spared::Running),
+            (vip().scale(2, 0), Spared::Running),
+            (vip().with(|s| s.running = None), Spared::Running),
+            (vip().with(|s| s.update = updating), Spared::UpdateStatus),
+            (vip().with(version), Spared::Other),
+        ] {
+            assert_eq!(judge(vip(), new), Significance::Spared(reason));
+        }
+        assert_eq!(judge(vip(), vip()), Significance::Unchanged);
+    }
+
+    #[test]
+    fn what_changes_the_routing_of_a_vip_service_reaches_it() {
+        let other = |service: &mut Service| {
+            service.endpoint.vips = [("other-id".into(), "10.0.2.2".parse().unwrap())].into();
+            service.networks = vec!["other-id".into()];
+        };
+        let new_address = |service: &mut Service| {
+            service.endpoint.vips = [("app-id".into(), "10.0.1.9".parse().unwrap())].into();
+        };
+        let no_vip = |service: &mut Service| service.endpoint.vips.clear();
+        let dnsrr = |service: &mut Service| service.endpoint.mode = swarm::EndpointMode::Dnsrr;
+        for (new, reason) in [
+            (vip().labels(&[("port", "81")]), Routing::RoutingLabels),
+            (vip().labels(&[("port", "x")]), Routing::RoutingLabels),
+            (vip().labels(&[("backend_mode", "task")]), Routing::RoutingLabels),
+            (vip().with(dnsrr), Routing::ServiceKind),
+            (vip().scale(0, 2), Routing::ScaledToZero),
+            (vip().with(other), Routing::NetworkChanged),
+            (vip().with(new_address), Routing::NetworkChanged),
+            (vip().with(no_vip), Routing::NetworkChanged),
+            (vip().with(|s| drop(s.labels.insert(model::labels::STACK.into(), "a".into()))), Routing::StackChanged),
+        ] {
+            assert_eq!(judge(vip(), new), Significance::Routing(reason));
+        }
+        assert_eq!(judge(vip().scale(0, 0), vip()), Significance::Routing(Routing::ScaledUp));
+        assert_eq!(judge(vip().scale(2, 0), vip()), Significance::Routing(Routing::FirstTaskRunning));
+    }
+
+    #[test]
+    fn in_task_mode_tasks_reach_routing_and_the_rest_is_spared() {
+        let task_mode = || service("web").task().scale(2, 2);
+        assert_eq!(judge(task_mode(), task_mode().scale(4, 2)), Significance::Spared(Spared::Replicas));
+        assert_eq!(judge(task_mode(), task_mode().scale(4, 3)), Significance::Routing(Routing::TasksChanged));
+        assert_eq!(judge(task_mode(), task_mode().scale(0, 0)), Significance::Routing(Routing::ScaledToZero));
+    }
+
+    #[test]
+    fn coming_and_going_reaches_routing() {
+        let candidate = facts(vip().build(), None);
+        let candidate = Sighting::Candidate(&candidate);
+        for (old, new, reason) in [
+            (Sighting::Absent, candidate, Routing::ServiceCreated),
+            (Sighting::Bystander, candidate, Routing::LabelsAdded),
+            (candidate, Sighting::Absent, Routing::ServiceRemoved),
+            (candidate, Sighting::Bystander, Routing::LabelsRemoved),
+        ] {
+            assert_eq!(significance(old, new), Significance::Routing(reason));
+        }
+        assert_eq!(significance(Sighting::Absent, Sighting::Bystander), Significance::Unchanged);
+    }
+
+    #[test]
+    fn every_judgement_has_its_counter() {
+        let counts = ShortCircuits::default();
+        for reason in Routing::ALL {
+            counts.count(Significance::Routing(*reason));
+        }
+        for reason in Spared::ALL {
+            counts.count(Significance::Spared(*reason));
+        }
+        counts.count(Significance::Unchanged);
+        let lines = counts.snapshot();
+        assert_eq!(lines.len(), Routing::ALL.len() + Spared::ALL.len());
+        assert!(lines.iter().all(|line| line.count == 1));
+        let mut names: Vec<_> = lines.iter().map(|line| (line.kind, line.reason)).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), lines.len());
+    }
+}

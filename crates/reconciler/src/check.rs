@@ -1,0 +1,173 @@
+//! The laws that every spec keeps. A violation is a bug of ours: that cluster's target stays what it was.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::{CreatedAt, Host, NetworkId, ProxySpec, ServiceId};
+
+use crate::nginx;
+
+/// A law that a spec does not keep.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// nginx refuses an upstream without servers.
+    #[error("the service {0} is named and has no endpoint")]
+    NoEndpoint(ServiceId),
+    /// The manifest would not tell what is served.
+    #[error("the endpoints of the service {0} are not those of its contribution")]
+    OtherEndpoints(ServiceId),
+    /// A group without services.
+    #[error("nobody answers the hosts of the group {0:?}")]
+    NobodyAnswers(BTreeSet<Host>),
+    /// A group without hosts.
+    #[error("the group of {0:?} has no host")]
+    NoHost(Vec<ServiceId>),
+    /// nginx would serve the first and ignore the others.
+    #[error("the host {0} is in two groups")]
+    HostTwice(Host),
+    /// One upstream would be rendered twice.
+    #[error("the services {0:?} form two groups")]
+    GroupTwice(Vec<ServiceId>),
+    /// Bytes would depend on chance.
+    #[error("the groups are not in the order of their first hosts")]
+    GroupsUnsorted,
+    /// Bytes would depend on chance.
+    #[error("the services {0:?} are not in the order of their creation")]
+    ServicesUnsorted(Vec<ServiceId>),
+    /// A contribution that reaches the proxy under no host, or the other way round.
+    #[error("what the service {0} contributes is not what the groups say")]
+    NotAsContributed(ServiceId),
+    /// The proxies could not reach it.
+    #[error("the service {0} is reached over the network {1}, which the proxies do not join")]
+    NetworkMissing(ServiceId, NetworkId),
+    /// It fits into no config object.
+    #[error("the group of {0:?} is larger than a file may be")]
+    TooLarge(Vec<ServiceId>),
+}
+
+/// Checks every law.
+///
+/// # Errors
+/// With every violation.
+pub fn check(spec: &ProxySpec) -> Result<(), Vec<Violation>> {
+    let mut violations = Vec::new();
+    check_groups(spec, &mut violations);
+    check_services(spec, &mut violations);
+    if violations.is_empty() { Ok(()) } else { Err(violations) }
+}
+
+fn check_groups(spec: &ProxySpec, violations: &mut Vec<Violation>) {
+    let mut hosts = BTreeSet::new();
+    let mut members = BTreeSet::new();
+    for group in &spec.groups {
+        if group.hosts.is_empty() {
+            violations.push(Violation::NoHost(group.services.clone()));
+        }
+        if group.services.is_empty() {
+            violations.push(Violation::NobodyAnswers(group.hosts.clone()));
+        }
+        for host in &group.hosts {
+            if !hosts.insert(host) {
+                violations.push(Violation::HostTwice(host.clone()));
+            }
+        }
+        if !members.insert(&group.services) {
+            violations.push(Violation::GroupTwice(group.services.clone()));
+        }
+    }
+    if !spec.groups.iter().map(|group| group.hosts.first()).is_sorted() {
+        violations.push(Violation::GroupsUnsorted);
+    }
+    let age = |id: &ServiceId| (spec.contributions.get(id).map_or(CreatedAt(0), |from| from.created_at), id.clone());
+    for services in spec.groups.iter().map(|group| &group.services).chain([&spec.default_backends]) {
+        if !services.is_sorted_by(|one, other| age(one) < age(other)) {
+            violations.push(Violation::ServicesUnsorted(services.clone()));
+        }
+        let weight = services.iter().filter_map(|id| spec.contributions.get(id)).map(|from| nginx::weight(from));
+        if weight.sum::<usize>() > nginx::PIECE_LIMIT {
+            violations.push(Violation::TooLarge(services.clone()));
+        }
+    }
+}
+
+fn check_services(spec: &ProxySpec, violations: &mut Vec<Violation>) {
+    let mut answered: BTreeMap<&ServiceId, BTreeSet<&Host>> = BTreeMap::new();
+    for group in &spec.groups {
+        for id in &group.services {
+            answered.entry(id).or_default().extend(&group.hosts);
+        }
+    }
+    for id in &spec.default_backends {
+        answered.entry(id).or_default();
+    }
+    for (id, hosts) in &answered {
+        match spec.contributions.get(*id) {
+            Some(from)
+                if from.hosts.iter().eq(hosts.iter().copied())
+                    && from.default_backend == spec.default_backends.contains(*id) => {}
+            _ => violations.push(Violation::NotAsContributed((*id).clone())),
+        }
+        if spec.endpoints.get(*id).is_none_or(BTreeSet::is_empty) {
+            violations.push(Violation::NoEndpoint((*id).clone()));
+        }
+    }
+    for (id, from) in &spec.contributions {
+        if !answered.contains_key(id) {
+            violations.push(Violation::NotAsContributed(id.clone()));
+        }
+        if spec.endpoints.get(id) != Some(&from.endpoints) {
+            violations.push(Violation::OtherEndpoints(id.clone()));
+        }
+        if !spec.networks.contains(&from.network) {
+            violations.push(Violation::NetworkMissing(id.clone(), from.network.clone()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile;
+    use crate::sample::{desired, main_cluster, nothing_published, settings, tasks_service, vip_service};
+
+    fn spec() -> ProxySpec {
+        let services = [
+            vip_service("a", "a.local,b.local", "n1", "10.0.0.9"),
+            tasks_service("b", "b.local", "n2", &["10.1.0.3", "10.1.0.4"]),
+            tasks_service("c", "", "n2", &["10.1.0.5"]),
+        ];
+        compile(&desired(services), &nothing_published(), &settings()).specs.remove(&main_cluster()).unwrap()
+    }
+
+    #[test]
+    fn a_compiled_spec_keeps_every_law() {
+        assert_eq!(check(&spec()), Ok(()));
+    }
+
+    #[test]
+    fn each_law_is_noticed_when_broken() {
+        type Break = fn(&mut ProxySpec);
+        let cases: [(Break, &str); 9] = [
+            (|spec| spec.endpoints.get_mut(&"a".into()).unwrap().clear(), "the service a is named and has no endpoint"),
+            (
+                |spec| drop(spec.endpoints.remove(&"b".into())),
+                "the endpoints of the service b are not those of its contribution",
+            ),
+            (|spec| spec.groups[0].services.clear(), "nobody answers the hosts of the group {a.local}"),
+            (|spec| spec.groups[0].hosts.clear(), "the group of [a] has no host"),
+            (|spec| spec.groups[0].hosts = spec.groups[1].hosts.clone(), "the host b.local is in two groups"),
+            (|spec| spec.groups.swap(0, 1), "the groups are not in the order of their first hosts"),
+            (|spec| spec.groups[1].services.reverse(), "the services [b, a] are not in the order of their creation"),
+            (|spec| spec.default_backends.clear(), "what the service c contributes is not what the groups say"),
+            (
+                |spec| assert!(spec.networks.remove(&"n1".into())),
+                "the service a is reached over the network n1, which the proxies do not join",
+            ),
+        ];
+        for (damage, expect) in cases {
+            let mut spec = spec();
+            damage(&mut spec);
+            let violations: Vec<String> = check(&spec).expect_err(expect).iter().map(ToString::to_string).collect();
+            assert!(violations.iter().any(|violation| violation == expect), "{expect:?} is not in {violations:?}");
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! What every proxy should be, and why: one decision per service, then one spec per service cluster.
+//!
+//! # Guarantees
+//! - A service is decided about from its own labels and state, its cluster's settings, and what of *it* is live:
+//!   no service can change another's contribution. (It can join the other's group by naming the same host.)
+//! - Every candidate is in the report, with the reason for its verdict.
+//! - A cluster of which it is not known what its proxies serve has no spec: nothing is planned from not knowing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use model::{
+    ClusterName, Code, Contribution, Desired, Group, Hold, Host, Manifest, NetworkId, Problem, ProxySpec, Published,
+    Report, Request, Service, ServiceId, ServiceReport, Verdict,
+};
+
+use crate::endpoints::{self, Found};
+use crate::holds::{self, Standing};
+use crate::network::{self, Question};
+use crate::nginx;
+use crate::settings::{ClusterSettings, Settings};
+
+/// The outcome.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Compiled {
+    /// What the proxies should be, for the clusters of which it is known what they serve.
+    pub specs: BTreeMap<ClusterName, ProxySpec>,
+    /// What was decided about every candidate.
+    pub report: Report,
+}
+
+/// Decides about every service and assembles a spec per cluster.
+pub fn compile(desired: &Desired, published: &BTreeMap<ClusterName, Published>, settings: &Settings) -> Compiled {
+    let mut report = Report::default();
+    let mut contributions: BTreeMap<&ClusterName, Contributions> = settings
+        .clusters
+        .keys()
+        .filter(|cluster| Live::of(published.get(*cluster)).is_ok())
+        .map(|cluster| (cluster, Contributions::new()))
+        .collect();
+    for (id, service) in &desired.services {
+        let mut about = blank(service);
+        let contribution = decide(service, desired, published, settings, &mut about);
+        if let (Some(contribution), Some(cluster)) = (contribution, &about.cluster)
+            && let Some(contributions) = contributions.get_mut(cluster)
+        {
+            contributions.insert(id.clone(), contribution);
+        }
+        report.services.insert(id.clone(), about);
+    }
+    let specs = contributions
+        .into_iter()
+        .map(|(cluster, mut contributions)| {
+            refuse_too_large(&mut contributions, &mut report);
+            let fixed = fixed_networks(settings, cluster, desired);
+            (cluster.clone(), assemble(cluster, contributions, fixed))
+        })
+        .collect();
+    Compiled { specs, report }
+}
+
+type Contributions = BTreeMap<ServiceId, Arc<Contribution>>;
+
+/// What is known to be live in one cluster.
+#[derive(Clone, Copy)]
+struct Live<'a> {
+    manifest: Option<&'a Manifest>,
+    last_good: Option<&'a Manifest>,
+    holds: &'a [Hold],
+}
+
+impl<'a> Live<'a> {
+    /// What is live, or why that is not known.
+    fn of(published: Option<&'a Published>) -> Result<Self, String> {
+        match published {
+            None => Err("it was not read yet".to_owned()),
+            Some(Published::Unknown { reason }) => Err(reason.clone()),
+            Some(Published::Nothing) => Ok(Self { manifest: None, last_good: None, holds: &[] }),
+            Some(Published::Live { manifest, last_good, holds }) => {
+                Ok(Self { manifest: Some(manifest), last_good: Some(last_good), holds })
+            }
+        }
+    }
+
+    fn contribution(&self, id: &ServiceId) -> Option<&'a Contribution> {
+        self.manifest?.services.get(id).map(|publication| &publication.contribution)
+    }
+}
+
+// === One service ===
+
+/// A report of a service about which nothing is decided.
+fn blank(service: &Service) -> ServiceReport {
+    ServiceReport {
+        name: service.name.clone(),
+        cluster: None,
+        verdict: Verdict::Refused,
+        hosts: BTreeSet::new(),
+        default_backend: false,
+        mode: None,
+        network: None,
+        endpoints: BTreeSet::new(),
+        tasks: Vec::new(),
+        labels: service.labels.clone(),
+        problems: Vec::new(),
+        warnings: service.warnings.clone(),
+    }
+}
+
+/// What the service contributes to its cluster, if anything. Everything found out on the way goes into `about`.
+fn decide(
+    service: &Service,
+    desired: &Desired,
+    published: &BTreeMap<ClusterName, Published>,
+    settings: &Settings,
+    about: &mut ServiceReport,
+) -> Option<Arc<Contribution>> {
+    let request = match &service.asked {
+        Ok(request) => request,
+        Err(problems) => {
+            about.problems.clone_from(problems);
+            return None;
+        }
+    };
+    about.hosts.clone_from(&request.hosts);
+    about.default_backend = request.default_backend;
+    about.mode = Some(request.backend_mode);
+    let Some((cluster, cluster_settings)) = settings.serving(&request.service_cluster) else {
+        about.verdict = Verdict::Elsewhere { service_cluster: request.service_cluster.clone() };
+        return None;
+    };
+    about.cluster = Some(cluster.clone());
+    let live = match Live::of(published.get(cluster)) {
+        Ok(live) => live,
+        Err(reason) => {
+            let reason = format!("what the proxies of {cluster} serve is not known: {reason}");
+            about.verdict = Verdict::Waiting { reason };
+            return None;
+        }
+    };
+    let contribution = contribute(service, request, desired, cluster_settings, live, about)?;
+    hold_back(&service.id, contribution, live, about)
+}
+
+/// What the labels and the state of the service come to, whatever happened to earlier generations.
+fn contribute(
+    service: &Service,
+    request: &Request,
+    desired: &Desired,
+    settings: &ClusterSettings,
+    live: Live<'_>,
+    about: &mut ServiceReport,
+) -> Option<Contribution> {
+    let live = live.contribution(&service.id);
+    let chosen = network::choose(&Question {
+        networks: &service.networks,
+        known: &desired.networks,
+        fixed: settings.networks.as_ref(),
+        label: request.network.as_deref(),
+        stack: service.stack.as_deref(),
+        live: live.map(|live| &live.network),
+    });
+    let chosen = match chosen {
+        Ok(chosen) => chosen,
+        Err(problem) => {
+            about.problems.push(problem);
+            return None;
+        }
+    };
+    about.network = Some(chosen.choice.clone());
+    about.warnings.extend(chosen.warning);
+    match endpoints::find(service, request.port, &chosen.choice, live) {
+        Found::Never(problem) => {
+            about.problems.push(problem);
+            None
+        }
+        Found::None { reason, tasks, warning } => {
+            about.tasks = tasks;
+            about.warnings.extend(warning);
+            about.verdict = Verdict::Waiting { reason };
+            None
+        }
+        Found::Some { endpoints, reason, tasks, warning } => {
+            about.tasks = tasks;
+            about.warnings.extend(warning);
+            about.verdict = Verdict::Routed { reason };
+            about.endpoints.clone_from(&endpoints);
+            Some(Contribution {
+                name: service.name.clone(),
+                created_at: service.created_at,
+                hosts: request.hosts.clone(),
+                default_backend: request.default_backend,
+                mode: request.backend_mode,
+                network: chosen.choice.id,
+                endpoints,
+            })
+        }
+    }
+}
+
+/// The contribution, or its last good predecessor while it is suspected of having broken a rollout.
+fn hold_back(
+    id: &ServiceId,
+    contribution: Contribution,
+    live: Live<'_>,
+    about: &mut ServiceReport,
+) -> Option<Arc<Contribution>> {
+    let standing = match live.last_good {
+        Some(last_good) => holds::judge(id, &contribution, last_good, live.holds),
+        None => Standing::Clear,
+    };
+    let Standing::Suspect { reason, last_good } = standing else {
+        return Some(Arc::new(contribution));
+    };
+    let instead = if last_good.is_some() { "what it was before is served" } else { "it is not served" };
+    let message = format!("a rollout with its last change failed ({reason}); until it is tried again {instead}");
+    about.problems.push(Problem::new(Code::Quarantined, message));
+    about.endpoints = last_good.as_ref().map(|good| good.endpoints.clone()).unwrap_or_default();
+    about.verdict = Verdict::Quarantined { reason, last_good_served: last_good.is_some() };
+    last_good
+}
+
+// === One cluster ===
+
+/// Refuses services until every group fits into a config object. In a group that does not fit, the service with
+/// the most text of its own goes first, then the youngest: a small service is not the one who pays.
+fn refuse_too_large(contributions: &mut Contributions, report: &mut Report) {
+    while let Some((id, size)) = largest_of_a_group_too_large(contributions) {
+        contributions.remove(&id);
+        let Some(about) = report.services.get_mut(&id) else { continue };
+        about.problems.push(
+            Problem::new(Code::TooLarge, format!("its hosts and tasks need {size} bytes of the proxy's files"))
+                .allowed(format!("{} bytes for all services that share a host", nginx::PIECE_LIMIT)),
+        );
+        about.verdict = Verdict::Refused;
+        about.endpoints.clear();
+    }
+}
+
+fn largest_of_a_group_too_large(contributions: &Contributions) -> Option<(ServiceId, usize)> {
+    // Nearly always everything together is far below the limit, and no group needs to be looked at.
+    if contributions.values().map(|contribution| nginx::weight(contribution)).sum::<usize>() <= nginx::PIECE_LIMIT {
+        return None;
+    }
+    let members = groups(contributions).into_iter().map(|group| group.services);
+    for services in members.chain([default_backends(contributions)]) {
+        let weight = |id: &ServiceId| nginx::weight(&contributions[id]);
+        if services.iter().map(weight).sum::<usize>() > nginx::PIECE_LIMIT {
+            return services
+                .iter()
+                .max_by_key(|id| (weight(id), contributions[*id].created_at, *id))
+                .map(|id| (id.clone(), weight(id)));
+        }
+    }
+    None
+}
+
+fn assemble(cluster: &ClusterName, contributions: Contributions, fixed: BTreeSet<NetworkId>) -> ProxySpec {
+    ProxySpec {
+        cluster: cluster.clone(),
+        groups: groups(&contributions),
+        default_backends: default_backends(&contributions),
+        endpoints: contributions.iter().map(|(id, from)| (id.clone(), from.endpoints.clone())).collect(),
+        networks: contributions.values().map(|from| from.network.clone()).chain(fixed).collect(),
+        contributions,
+    }
+}
+
+/// Hosts that the same services answer, together. Options that belong to a host will be merged here: the oldest
+/// service's win, a disagreement is a conflict. No service can set any yet.
+fn groups(contributions: &Contributions) -> Vec<Group> {
+    let mut by_host: BTreeMap<&Host, Vec<&ServiceId>> = BTreeMap::new();
+    for id in oldest_first(contributions) {
+        for host in &contributions[id].hosts {
+            by_host.entry(host).or_default().push(id);
+        }
+    }
+    let mut by_services: BTreeMap<Vec<&ServiceId>, BTreeSet<Host>> = BTreeMap::new();
+    for (host, services) in by_host {
+        by_services.entry(services).or_default().insert(host.clone());
+    }
+    let mut groups: Vec<Group> = by_services
+        .into_iter()
+        .map(|(services, hosts)| Group { hosts, services: services.into_iter().cloned().collect() })
+        .collect();
+    groups.sort_by(|one, other| one.first_host().cmp(other.first_host()));
+    groups
+}
+
+fn default_backends(contributions: &Contributions) -> Vec<ServiceId> {
+    oldest_first(contributions).into_iter().filter(|id| contributions[*id].default_backend).cloned().collect()
+}
+
+fn oldest_first(contributions: &Contributions) -> Vec<&ServiceId> {
+    let mut ids: Vec<&ServiceId> = contributions.keys().collect();
+    ids.sort_by_key(|id| (contributions[*id].created_at, *id));
+    ids
+}
+
+/// The fixed networks that are known by now; one that no candidate is on may not be.
+fn fixed_networks(settings: &Settings, cluster: &ClusterName, desired: &Desired) -> BTreeSet<NetworkId> {
+    let Some(fixed) = settings.clusters.get(cluster).and_then(|settings| settings.networks.as_ref()) else {
+        return BTreeSet::new();
+    };
+    let known = desired.networks.values();
+    known
+        .filter(|network| fixed.contains(&network.name) || fixed.contains(network.id.as_str()))
+        .map(|network| network.id.clone())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

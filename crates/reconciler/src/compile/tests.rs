@@ -1,0 +1,376 @@
+use std::fmt::Write as _;
+use std::num::NonZeroU16;
+
+use model::{BackendMode, Backends, CreatedAt, Digest, Scale};
+use proptest::prelude::*;
+
+use super::*;
+use crate::check::check;
+use crate::sample::{
+    contribution, desired, main_cluster, manifest, nothing_published, request, settings, tasks_service, vip_service,
+};
+
+fn with(mut service: Service, edit: impl FnOnce(&mut Service)) -> Service {
+    edit(&mut service);
+    service
+}
+
+fn live(services: &[(&str, Contribution)], holds: Vec<Hold>) -> BTreeMap<ClusterName, Published> {
+    let manifest = Arc::new(manifest(services));
+    let published = Published::Live { manifest: Arc::clone(&manifest), last_good: manifest, holds };
+    BTreeMap::from([(main_cluster(), published)])
+}
+
+/// A compile outcome in short lines: the groups of every cluster, then the verdicts.
+fn shown(compiled: &Compiled) -> String {
+    let mut text = String::new();
+    for (cluster, spec) in &compiled.specs {
+        let _ = writeln!(text, "{cluster} on {:?}", spec.networks);
+        let servers = |services: &[ServiceId]| {
+            services.iter().map(|id| format!("{id} {:?}", spec.endpoints[id])).collect::<Vec<_>>().join(", ")
+        };
+        for group in &spec.groups {
+            let _ = writeln!(text, "  {:?} -> {}", group.hosts, servers(&group.services));
+        }
+        if !spec.default_backends.is_empty() {
+            let _ = writeln!(text, "  default -> {}", servers(&spec.default_backends));
+        }
+    }
+    for (id, about) in &compiled.report.services {
+        let verdict = match &about.verdict {
+            Verdict::Routed { reason } | Verdict::Waiting { reason } => format!(" ({reason})"),
+            Verdict::Refused => String::new(),
+            Verdict::Quarantined { reason, last_good_served } => format!(" ({reason}), last good: {last_good_served}"),
+            Verdict::Elsewhere { service_cluster } => format!(" ({service_cluster})"),
+        };
+        let _ = writeln!(text, "{id}: {}{verdict}", about.verdict.as_str());
+        for problem in &about.problems {
+            let _ = writeln!(text, "  problem {}", problem.code);
+        }
+        for warning in &about.warnings {
+            let _ = writeln!(text, "  warning {}", warning.code);
+        }
+    }
+    text
+}
+
+fn check_main(services: Vec<Service>, published: &BTreeMap<ClusterName, Published>) -> String {
+    let compiled = compile(&desired(services), published, &settings());
+    for spec in compiled.specs.values() {
+        assert_eq!(check(spec), Ok(()));
+    }
+    shown(&compiled)
+}
+
+#[test]
+fn services_on_one_host_form_one_group_oldest_first() {
+    let services = vec![
+        with(tasks_service("v1", "demo.local,www.demo.local", "n1", &["10.0.0.3", "10.0.0.4"]), |s| {
+            s.created_at = CreatedAt(2)
+        }),
+        with(tasks_service("v2", "demo.local", "n1", &["10.0.0.5"]), |s| s.created_at = CreatedAt(1)),
+        with(vip_service("v3", "demo.local,*.demo.local", "n2", "10.1.0.9"), |s| s.created_at = CreatedAt(1)),
+        tasks_service("fallback", "", "n1", &["10.0.0.8"]),
+        with(vip_service("both", "both.local", "n1", "10.0.0.7"), |s| request(s).default_backend = true),
+    ];
+    insta::assert_snapshot!(check_main(services, &nothing_published()), @r"
+    main on {n1, n2}
+      {*.demo.local} -> v3 {10.1.0.9:8080}
+      {both.local} -> both {10.0.0.7:8080}
+      {demo.local} -> v2 {10.0.0.5:8080}, v3 {10.1.0.9:8080}, v1 {10.0.0.3:8080, 10.0.0.4:8080}
+      {www.demo.local} -> v1 {10.0.0.3:8080, 10.0.0.4:8080}
+      default -> both {10.0.0.7:8080}, fallback {10.0.0.8:8080}
+    both: routed (a task has run)
+    fallback: routed (1 task runs)
+    v1: routed (2 tasks run)
+    v2: routed (1 task runs)
+    v3: routed (a task has run)
+    ");
+}
+
+#[test]
+fn hosts_that_the_same_services_answer_are_one_group() {
+    let services = vec![vip_service("a", "a.local,b.local,c.local", "n1", "10.0.0.9")];
+    insta::assert_snapshot!(check_main(services, &nothing_published()), @r"
+    main on {n1}
+      {a.local, b.local, c.local} -> a {10.0.0.9:8080}
+    a: routed (a task has run)
+    ");
+}
+
+#[test]
+fn a_service_that_cannot_be_routed_is_out_alone_and_says_why() {
+    let refused = Problem::new(Code::BadHost, "no");
+    let services = vec![
+        vip_service("good", "good.local", "n1", "10.0.0.9"),
+        with(vip_service("labels", "x.local", "n1", "10.0.0.9"), |s| s.asked = Err(vec![refused.clone(), refused])),
+        with(vip_service("elsewhere", "x.local", "n1", "10.0.0.9"), |s| request(s).service_cluster = "east".into()),
+        with(vip_service("zero", "good.local", "n1", "10.0.0.9"), |s| s.scale = Scale::Zero),
+        with(vip_service("no-network", "x.local", "n1", "10.0.0.9"), |s| s.networks.clear()),
+        with(vip_service("two-networks", "x.local", "n1", "10.0.0.9"), |s| {
+            s.networks.insert("n2".into()).then_some(()).unwrap()
+        }),
+        with(vip_service("wrong-network", "x.local", "n1", "10.0.0.9"), |s| request(s).network = Some("n9".into())),
+        with(vip_service("no-vip", "x.local", "n2", "10.0.0.9"), |s| s.networks = BTreeSet::from(["n1".into()])),
+        tasks_service("no-tasks", "x.local", "n1", &[]),
+        with(tasks_service("stale", "good.local", "n1", &["10.0.0.3"]), |s| {
+            let Backends::Tasks { stale, .. } = &mut s.backends else { unreachable!() };
+            *stale = true;
+        }),
+    ];
+    insta::assert_snapshot!(check_main(services, &nothing_published()), @r"
+    main on {n1}
+      {good.local} -> good {10.0.0.9:8080}, stale {10.0.0.3:8080}
+    elsewhere: elsewhere (east)
+    good: routed (a task has run)
+    labels: refused
+      problem bad_host
+      problem bad_host
+    no-network: refused
+      problem no_network
+    no-tasks: waiting (no task runs)
+    no-vip: refused
+      problem no_vip
+    stale: routed (1 task runs)
+      warning stale_tasks
+    two-networks: refused
+      problem ambiguous_network
+    wrong-network: refused
+      problem unknown_network
+    zero: waiting (0 replicas are wanted)
+    ");
+}
+
+#[test]
+fn what_is_live_keeps_a_vip_published_and_a_network_in_use() {
+    let not_run = |service| {
+        with(service, |s| {
+            let Backends::Vip { has_run, .. } = &mut s.backends else { unreachable!() };
+            *has_run = false;
+        })
+    };
+    let services = vec![
+        not_run(vip_service("known", "known.local", "n1", "10.0.0.9")),
+        not_run(vip_service("new", "new.local", "n1", "10.0.0.8")),
+        with(tasks_service("kept", "kept.local", "n2", &["10.1.0.3"]), |s| {
+            s.networks.insert("n1".into()).then_some(()).unwrap()
+        }),
+    ];
+    let published = live(
+        &[
+            ("known", contribution("known", "known.local", BackendMode::Vip, "n1", "10.0.0.9:8080")),
+            ("kept", contribution("kept", "kept.local", BackendMode::Task, "n2", "10.1.0.3:8080")),
+        ],
+        vec![],
+    );
+    insta::assert_snapshot!(check_main(services, &published), @r"
+    main on {n1, n2}
+      {kept.local} -> kept {10.1.0.3:8080}
+      {known.local} -> known {10.0.0.9:8080}
+    kept: routed (1 task runs)
+      warning network_kept
+    known: routed (it is published already)
+    new: waiting (its first task has not run yet)
+    ");
+}
+
+#[test]
+fn a_held_change_is_not_served_and_everyone_else_is() {
+    let version = |name: &str, n: u8| {
+        let address = format!("10.0.0.{n}:8080");
+        contribution(name, &format!("{name}.local"), BackendMode::Task, "n1", &address)
+    };
+    let hold = Hold {
+        generation: Digest::of(b"held"),
+        fragments: [("changed", 2), ("new", 2), ("innocent", 1), ("moved-on", 2)]
+            .map(|(name, n)| (ServiceId::new(name), version(name, n).digest()))
+            .into(),
+        reason: "2 tasks failed".into(),
+    };
+    let last_good = ["changed", "innocent", "moved-on", "withdrawn"].map(|name| (name, version(name, 1)));
+    let service = |name: &str, n: u8| tasks_service(name, &format!("{name}.local"), "n1", &[&format!("10.0.0.{n}")]);
+    let services = vec![
+        service("changed", 2),
+        service("new", 2),
+        service("innocent", 1),
+        service("moved-on", 3),
+        service("later", 1),
+    ];
+    insta::assert_snapshot!(check_main(services, &live(&last_good, vec![hold])), @r"
+    main on {n1}
+      {changed.local} -> changed {10.0.0.1:8080}
+      {innocent.local} -> innocent {10.0.0.1:8080}
+      {later.local} -> later {10.0.0.1:8080}
+      {moved-on.local} -> moved-on {10.0.0.3:8080}
+    changed: quarantined (2 tasks failed), last good: true
+      problem quarantined
+    innocent: routed (1 task runs)
+    later: routed (1 task runs)
+    moved-on: routed (1 task runs)
+    new: quarantined (2 tasks failed), last good: false
+      problem quarantined
+    ");
+}
+
+#[test]
+fn a_cluster_that_is_not_read_has_no_spec_and_others_do() {
+    let cluster = |name| ClusterName::parse(name).unwrap();
+    let of = |service_cluster: &str, networks: Option<&str>| ClusterSettings {
+        service_cluster: service_cluster.into(),
+        networks: networks.map(|networks| networks.split(' ').map(str::to_owned).collect()),
+        ..ClusterSettings::default()
+    };
+    let settings = Settings {
+        clusters: BTreeMap::from([
+            (cluster("main"), of("", None)),
+            (cluster("east"), of("east", Some("net-n1 net-n3"))),
+            (cluster("west"), of("west", None)),
+        ]),
+    };
+    let published = BTreeMap::from([
+        (cluster("east"), Published::Nothing),
+        (cluster("west"), Published::Unknown { reason: "the manifest is damaged".into() }),
+    ]);
+    let in_cluster = |name: &str, network: &str, service_cluster: &str| {
+        with(vip_service(name, "x.local", network, "10.0.0.9"), |s| request(s).service_cluster = service_cluster.into())
+    };
+    let services = [
+        in_cluster("in-main", "n1", ""),
+        in_cluster("in-east", "n1", "east"),
+        in_cluster("in-east-off", "n2", "east"),
+        in_cluster("in-west", "n3", "west"),
+    ];
+    insta::assert_snapshot!(shown(&compile(&desired(services), &published, &settings)), @r"
+    east on {n1, n3}
+      {x.local} -> in-east {10.0.0.9:8080}
+    in-east: routed (a task has run)
+    in-east-off: refused
+      problem no_network
+    in-main: waiting (what the proxies of main serve is not known: it was not read yet)
+    in-west: waiting (what the proxies of west serve is not known: the manifest is damaged)
+    ");
+}
+
+#[test]
+fn a_service_too_large_for_a_file_is_refused_and_its_neighbours_are_not() {
+    let addresses: Vec<String> = (0..10_000).map(|n| format!("10.1.{}.{}", n / 250, n % 250 + 1)).collect();
+    let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+    let services = vec![
+        tasks_service("large", "shared.local,large.local", "n1", &addresses),
+        tasks_service("small", "shared.local", "n1", &["10.0.0.3"]),
+    ];
+    insta::assert_snapshot!(check_main(services, &nothing_published()), @r"
+    main on {n1}
+      {shared.local} -> small {10.0.0.3:8080}
+    large: refused
+      problem too_large
+    small: routed (1 task runs)
+    ");
+}
+
+// === Laws ===
+
+/// A service that may be routed, or wrong in any of several ways.
+fn any_service() -> impl Strategy<Value = Service> {
+    let name = prop::sample::select(vec!["a", "b", "c", "d", "e", "f"]);
+    let hosts = prop::sample::subsequence(vec!["x.local", "y.local", "*.y.local", "z.local"], 0..=3);
+    let network = prop::sample::select(vec!["n1", "n2"]);
+    (name, hosts, network, any::<bool>(), 0..4_usize, 0..3_i64, 0..8_u8).prop_map(
+        |(name, hosts, network, vip, tasks, created_at, oddity)| {
+            let hosts = hosts.join(",");
+            let addresses: Vec<String> = (0..tasks).map(|n| format!("10.0.{n}.{}", name.as_bytes()[0])).collect();
+            let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+            let mut service = if vip {
+                vip_service(name, &hosts, network, "10.0.0.200")
+            } else {
+                tasks_service(name, &hosts, network, &addresses)
+            };
+            service.created_at = CreatedAt(created_at);
+            match oddity {
+                0 => service.scale = Scale::Zero,
+                1 => service.networks.clear(),
+                2 => service.asked = Err(vec![Problem::new(Code::BadPort, "no")]),
+                3 => request(&mut service).network = Some("}; evil \n $x".into()),
+                4 => request(&mut service).port = NonZeroU16::MAX,
+                5 => service.name = "}\nevil; \"$x".into(),
+                _ => {}
+            }
+            service
+        },
+    )
+}
+
+fn files(services: Vec<Service>) -> BTreeMap<String, String> {
+    let compiled = compile(&desired(services), &nothing_published(), &settings());
+    nginx::render(&compiled.specs[&main_cluster()], &nginx::Settings::default())
+}
+
+/// One service per name, the last.
+fn distinct(services: Vec<Service>) -> Vec<Service> {
+    services
+        .into_iter()
+        .map(|service| (service.id.clone(), service))
+        .collect::<BTreeMap<_, _>>()
+        .into_values()
+        .collect()
+}
+
+proptest! {
+    #[test]
+    fn every_spec_keeps_the_laws_and_every_candidate_is_reported(services in prop::collection::vec(any_service(), 0..8)) {
+        let desired = desired(services);
+        let compiled = compile(&desired, &nothing_published(), &settings());
+        prop_assert_eq!(check(&compiled.specs[&main_cluster()]), Ok(()));
+        prop_assert!(compiled.report.services.keys().eq(desired.services.keys()));
+        for (id, about) in &compiled.report.services {
+            let routed = compiled.specs[&main_cluster()].contributions.contains_key(id);
+            prop_assert_eq!(routed, matches!(about.verdict, Verdict::Routed { .. }));
+            prop_assert_eq!(matches!(about.verdict, Verdict::Refused), !about.problems.is_empty());
+        }
+    }
+
+    #[test]
+    fn order_of_insertion_is_irrelevant(services in prop::collection::vec(any_service(), 0..8)) {
+        let services = distinct(services);
+        let reversed = services.iter().rev().cloned().collect();
+        prop_assert_eq!(files(services), files(reversed));
+    }
+
+    #[test]
+    fn every_host_is_in_exactly_one_server(services in prop::collection::vec(any_service(), 0..8)) {
+        let compiled = compile(&desired(services.clone()), &nothing_published(), &settings());
+        let text: String = files(services).into_values().collect();
+        let mut wanted: Vec<String> = compiled.specs[&main_cluster()]
+            .contributions.values().flat_map(|from| &from.hosts).map(|host| format!("server_name {host};")).collect();
+        wanted.sort();
+        wanted.dedup();
+        let mut written: Vec<String> =
+            text.lines().map(|line| line.trim().to_owned()).filter(|line| line.starts_with("server_name ")).collect();
+        written.sort();
+        prop_assert_eq!(written, wanted);
+    }
+
+    #[test]
+    fn a_strange_service_changes_nobody_else(services in prop::collection::vec(any_service(), 0..6), strange in any_service()) {
+        let services: Vec<Service> = distinct(services).into_iter().filter(|service| service.id != strange.id).collect();
+        let main = main_cluster();
+        let before = compile(&desired(services.clone()), &nothing_published(), &settings());
+        let after = compile(&desired(services.iter().cloned().chain([strange.clone()])), &nothing_published(), &settings());
+        for id in services.iter().map(|service| &service.id) {
+            let (before, after) = (&before.report.services[id], &after.report.services[id]);
+            prop_assert_eq!(before, after);
+        }
+        let mut others = after.specs[&main].contributions.clone();
+        others.remove(&strange.id);
+        prop_assert_eq!(&others, &before.specs[&main].contributions);
+        // Groups that it is not in read as before.
+        let group = |compiled: &Compiled, host: &Host| {
+            compiled.specs[&main].groups.iter().find(|group| group.hosts.contains(host)).map(|group| group.services.clone())
+        };
+        for host in before.specs[&main].groups.iter().flat_map(|group| &group.hosts) {
+            let mut now = group(&after, host).unwrap_or_default();
+            now.retain(|id| *id != strange.id);
+            prop_assert_eq!(Some(now), group(&before, host));
+        }
+    }
+}

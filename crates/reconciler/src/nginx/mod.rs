@@ -1,0 +1,11 @@
+//! nginx's language: how it is set up, and how a spec is written in it.
+
+mod render;
+mod settings;
+mod values;
+mod writer;
+
+pub use render::{COMMAND, MAIN_FILE, ROUTES_DIRECTORY, render};
+pub(crate) use render::{PIECE_LIMIT, weight};
+pub use settings::{AccessLog, ErrorLogLevel, Forwarded, InvalidSetting, LargeHeaderBuffers, Settings, Workers};
+pub use values::{Cidr, Text, ValueError, Version};

@@ -1,0 +1,115 @@
+//! `make deploy` and `make undeploy`, as an operator of a cluster runs them.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use tokio::process::Command;
+
+use crate::support::engine::root;
+use crate::support::wait;
+use crate::support::world::World;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Runs a make target with what `scripts/engine` exports, and some more.
+async fn make(world: &World, target: &str, more: &[(&str, &str)]) -> Result<String> {
+    let output = Command::new("make")
+        .arg("-s")
+        .arg(target)
+        .current_dir(root())
+        .envs(&world.exports)
+        .envs(more.iter().copied())
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .context("start make")?;
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if output.status.success() { Ok(text) } else { bail!("make {target} ended with {}: {text}", output.status) }
+}
+
+/// Everything that `make deploy` could make, by kind.
+async fn objects(world: &World) -> Result<Vec<String>> {
+    let mut objects = Vec::new();
+    for kind in ["service ls", "config ls", "secret ls", "network ls -f scope=swarm -f type=custom"] {
+        let names = world.docker.line(&format!("{kind} --format {{{{.Name}}}}")).await?;
+        objects.extend(names.lines().map(|name| format!("{} {name}", kind.split(' ').next().unwrap_or_default())));
+    }
+    objects.sort();
+    Ok(objects)
+}
+
+/// Deployed, it routes; deployed again, nothing changes; undeployed, nothing is left.
+pub async fn deploy_and_undeploy(world: &mut World) -> Result<()> {
+    let image = world.demo_image();
+    make(world, "deploy", &[]).await?;
+    world.docker.line("network create -d overlay demo").await?;
+    world
+        .docker
+        .line(&format!(
+            "service create --name demo --network demo --detach --label com.docker.lb.hosts=demo.local \
+             --label com.docker.lb.port=8080 {image}"
+        ))
+        .await?;
+    world.routed("demo.local", 60 * SECOND).await?;
+    let operator = operator_service(world).await?;
+    let tasks = (world.docker.task_ids(&operator).await?, world.docker.task_ids("dovetail-proxy").await?);
+    let before = objects(world).await?;
+
+    make(world, "deploy", &[]).await.context("a second make deploy")?;
+    wait::throughout("a second make deploy changes nothing", 10 * SECOND, || async {
+        let now = (world.docker.task_ids(&operator).await?, world.docker.task_ids("dovetail-proxy").await?);
+        ensure!(now == tasks, "tasks of {operator} and the proxy changed: {tasks:?}, {now:?}");
+        let now = objects(world).await?;
+        ensure!(now == before, "{before:?} became {now:?}");
+        Ok(())
+    })
+    .await?;
+
+    let size = world.docker.run(&["image", "inspect", "-f", "{{.Size}}", &operator_image(world, &operator).await?]).await?;
+    world.figure(format!("operator image: {:.1} MiB", size.parse::<f64>()? / f64::from(1 << 20)));
+
+    world.docker.line("service rm demo").await?;
+    make(world, "undeploy", &[]).await?;
+    let left: Vec<String> = objects(world).await?.into_iter().filter(|object| object != "network demo").collect();
+    ensure!(left.is_empty(), "make undeploy leaves nothing: {left:?}");
+    Ok(())
+}
+
+/// The operator's own container reaches the engine over TLS with client certificates, through the UCP overlay.
+pub async fn deploy_over_tls(world: &mut World) -> Result<()> {
+    let image = world.demo_image();
+    let endpoint = world.export("ENGINE_TLS_HOST").to_owned();
+    let bundle = world.export("ENGINE_TLS_DIR").to_owned();
+    let client = [("DOCKER_HOST", endpoint.as_str()), ("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", bundle.as_str())];
+    let overlay = [("OVERLAY", "ucp"), ("UCP_ENDPOINT", endpoint.as_str()), ("BUNDLE_DIR", bundle.as_str()), ("UCP_CONSTRAINT", "node.role==manager")];
+    let settings: Vec<(&str, &str)> = client.iter().chain(&overlay).copied().collect();
+    make(world, "deploy", &settings).await?;
+    let operator = operator_service(world).await?;
+    let mounts = world.docker.run(&["service", "inspect", "-f", "{{json .Spec.TaskTemplate.ContainerSpec.Mounts}}", &operator]).await?;
+    ensure!(!mounts.contains("docker.sock"), "the operator has no socket: {mounts}");
+    world.docker.line("network create -d overlay demo").await?;
+    world
+        .docker
+        .line(&format!(
+            "service create --name demo --network demo --detach --label com.docker.lb.hosts=demo.local \
+             --label com.docker.lb.port=8080 {image}"
+        ))
+        .await?;
+    world.routed("demo.local", 60 * SECOND).await?;
+    world.docker.line("service rm demo").await?;
+    make(world, "undeploy", &settings).await?;
+    let left: Vec<String> = objects(world).await?.into_iter().filter(|object| object != "network demo").collect();
+    ensure!(left.is_empty(), "make undeploy leaves nothing: {left:?}");
+    Ok(())
+}
+
+/// The name of the operator's service: the one of the stack.
+async fn operator_service(world: &World) -> Result<String> {
+    let names = world.docker.run(&["service", "ls", "--format", "{{.Name}}", "-f", "label=com.docker.stack.namespace"]).await?;
+    names.lines().next().map(str::to_owned).context("make deploy made a stack")
+}
+
+async fn operator_image(world: &World, operator: &str) -> Result<String> {
+    world.docker.run(&["service", "inspect", "-f", "{{.Spec.TaskTemplate.ContainerSpec.Image}}", operator]).await
+}

@@ -1,0 +1,61 @@
+//! Rollouts that fail, on three nodes with a proxy each: clients try the next address when one does not answer, as
+//! a balancer in front would.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
+
+use crate::support::wait;
+use crate::support::world::World;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A service on a network that has no address left for the proxies makes a rollout fail. It is held, the old
+/// routes answer throughout, and a healthy service created afterwards is published.
+pub async fn held(world: &mut World) -> Result<()> {
+    let image = world.demo_image();
+    world.start_operator_with("      update:\n        deadline: 15s\n").await?;
+    world.docker.line("network create -d overlay demo").await?;
+    world
+        .docker
+        .line(&format!(
+            "service create --name good --network demo --detach --replicas 3 --label com.docker.lb.hosts=good.local \
+             --label com.docker.lb.port=8080 {image}"
+        ))
+        .await?;
+    world.routed("good.local", 60 * SECOND).await?;
+    world.settled(120 * SECOND).await?;
+    let load = world.load("good.local", Duration::from_millis(50));
+
+    // Of the 6 addresses of a /29, the gateway, the service's VIP, its task and the node's own endpoint take 4.
+    world.docker.line("network create -d overlay --subnet 10.77.0.0/29 tiny").await?;
+    world
+        .docker
+        .line(&format!(
+            "service create --name crowded --network tiny --detach --replicas 4 --label com.docker.lb.hosts=crowded.local \
+             --label com.docker.lb.port=8080 {image}"
+        ))
+        .await?;
+    wait::until("the generation with the crowded network is held", 120 * SECOND, || async {
+        let held = world.operator().metric("dovetail_held_generations", &[]).await?;
+        if held >= 1.0 { Ok(()) } else { bail!("{}", world.operator().command(&["status"]).await?.1) }
+    })
+    .await?;
+    let (_, text, _) = world.operator().command(&["explain", "crowded"]).await?;
+    ensure!(text.contains("quarantined"), "explain says so: {text}");
+
+    world
+        .docker
+        .line(&format!(
+            "service create --name late --network demo --detach --label com.docker.lb.hosts=late.local \
+             --label com.docker.lb.port=8080 {image}"
+        ))
+        .await?;
+    let started = tokio::time::Instant::now();
+    world.routed("late.local", 60 * SECOND).await?;
+    world.figure(format!("a healthy service during the hold is routed after {:.1} s", started.elapsed().as_secs_f64()));
+    let counts = load.stop().await;
+    world.figure(format!("the old route throughout: {counts}"));
+    ensure!(counts.failed == 0, "the old routes keep answering: {counts}");
+    Ok(())
+}

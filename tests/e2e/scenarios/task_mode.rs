@@ -1,0 +1,146 @@
+//! Task mode: one upstream server for each running task.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::Request;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::support::wait;
+use crate::support::world::World;
+
+/// 1 -> 4 -> 2 under steady requests: within a stated time they reach exactly the running tasks.
+pub async fn scale(world: &mut World) -> Result<()> {
+    let image = world.demo_image();
+    world.start_operator().await?;
+    world.docker.line("network create -d overlay demo").await?;
+    world
+        .docker
+        .line(&format!(
+            "service create --name demo --network demo --detach --label com.docker.lb.hosts=demo.local \
+             --label com.docker.lb.port=8080 {image}"
+        ))
+        .await?;
+    world.routed("demo.local", Duration::from_secs(40)).await?;
+    world.settled(Duration::from_secs(60)).await?;
+    let load = world.load("demo.local", Duration::from_millis(50));
+    for replicas in [4, 2] {
+        let started = Instant::now();
+        world.docker.line(&format!("service scale --detach demo={replicas}")).await?;
+        wait::until(&format!("requests reach exactly {replicas} tasks"), Duration::from_secs(60), || async {
+            let running: BTreeSet<String> =
+                world.docker.addresses("demo", "demo").await?.iter().map(|address| format!("{address}:8080")).collect();
+            let mut reached = BTreeSet::new();
+            for _ in 0..4 * replicas {
+                let answer = world.get("demo.local", "/ping").await?;
+                reached.insert(answer.header("x-upstream-addr").to_owned());
+            }
+            if running.len() == replicas && reached == running { Ok(()) } else { bail!("{reached:?} of {running:?}") }
+        })
+        .await?;
+        world.figure(format!(
+            "scale to {replicas} -> requests reach exactly those tasks: {:.1} s",
+            started.elapsed().as_secs_f64()
+        ));
+        world.settled(Duration::from_secs(60)).await?;
+    }
+    let counts = load.stop().await;
+    world.figure(format!("1 -> 4 -> 2 with one proxy on a host port (stop-first): {counts}"));
+    ensure!(counts.sent > 100, "there was a load");
+    ensure!(counts.longest_gap < Duration::from_secs(15), "no gap is longer than a proxy's restart: {counts}");
+    Ok(())
+}
+
+/// 4 + 1 tasks on one host share it 80 : 20; without the first, the second has it all.
+pub async fn canary(world: &mut World) -> Result<()> {
+    let image = world.demo_image();
+    world.start_operator().await?;
+    world.docker.line("network create -d overlay demo").await?;
+    for (name, replicas) in [("v1", 4), ("v2", 1)] {
+        world
+            .docker
+            .line(&format!(
+                "service create --name demo-{name} --network demo --detach --replicas={replicas} \
+                 --label com.docker.lb.hosts=demo.local --label com.docker.lb.port=8080 --env METADATA={name} {image}"
+            ))
+            .await?;
+    }
+    wait::until("all five tasks are upstreams", Duration::from_secs(60), || async {
+        let routes = world.live_routes().await?;
+        let servers = routes.lines().filter(|line| line.trim_start().starts_with("server 10.")).count();
+        if servers == 5 { Ok(()) } else { bail!("{servers} servers") }
+    })
+    .await?;
+    world.settled(Duration::from_secs(60)).await?;
+    let shares = shares(world, 1000).await?;
+    let share = shares.get("v2").copied().unwrap_or(0) as f64 / 1000.0;
+    world.figure(format!("canary 4 + 1 tasks: {:.1} % of 1000 requests reached v2", share * 100.0));
+    // Five standard deviations of a fair coin of 20 % thrown 1000 times; nginx's round robin is far closer.
+    ensure!((share - 0.2).abs() < 5.0 * (0.2_f64 * 0.8 / 1000.0).sqrt(), "v2 has {share} of the requests, not 0.2");
+
+    world.docker.line("service scale --detach demo-v1=0").await?;
+    wait::until("v2 has it all", Duration::from_secs(60), || async {
+        let shares = self::shares(world, 20).await?;
+        if shares.get("v2") == Some(&20) { Ok(()) } else { bail!("{shares:?}") }
+    })
+    .await
+}
+
+async fn shares(world: &World, requests: usize) -> Result<BTreeMap<String, usize>> {
+    let mut shares = BTreeMap::new();
+    for _ in 0..requests {
+        let answer = world.get("demo.local", "/ping").await?;
+        ensure!(answer.status == 200, "a request is answered {}", answer.status);
+        *shares.entry(answer.json()["metadata"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
+    }
+    Ok(shares)
+}
+
+/// WebSockets need no label, and the application sees what it should of the client.
+pub async fn websocket_and_headers(world: &mut World) -> Result<()> {
+    let image = world.demo_image();
+    world.start_operator().await?;
+    world.docker.line("network create -d overlay demo").await?;
+    world
+        .docker
+        .line(&format!(
+            "service create --name demo --network demo --detach --label com.docker.lb.hosts=Demo.Local,*.demo.local \
+             --label com.docker.lb.port=8080 {image}"
+        ))
+        .await?;
+    world.routed("demo.local", Duration::from_secs(40)).await?;
+    world.routed("any.demo.local", Duration::from_secs(5)).await?;
+
+    let answer = world.get("demo.local", "/headers").await?;
+    let headers = answer.json();
+    ensure!(headers["host"] == "demo.local", "the application sees the client's Host: {headers}");
+    ensure!(headers["x-forwarded-proto"] == "http", "and the protocol: {headers}");
+    ensure!(headers["x-real-ip"].is_string() && headers["x-forwarded-for"].is_string(), "and the client: {headers}");
+    ensure!(headers["x-request-id"] == answer.header("x-request-id"), "and the request's id: {headers}");
+
+    let stream = TcpStream::connect(&world.http[0]).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection.with_upgrades());
+    let request = Request::get("/ws")
+        .header("host", "demo.local")
+        .header("connection", "Upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+        .body(Empty::<Bytes>::new())?;
+    let response = sender.send_request(request).await?;
+    ensure!(response.status() == 101, "the upgrade passes, not {}", response.status());
+    let mut socket = TokioIo::new(hyper::upgrade::on(response).await?);
+    // A masked text frame "hi" with the mask 0, and its echo.
+    socket.write_all(&[0x81, 0x82, 0, 0, 0, 0, b'h', b'i']).await?;
+    let mut echo = [0; 4];
+    tokio::time::timeout(Duration::from_secs(5), socket.read_exact(&mut echo)).await??;
+    ensure!(echo == [0x81, 0x02, b'h', b'i'], "the echo comes back, not {echo:?}");
+    Ok(())
+}
