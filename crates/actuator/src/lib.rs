@@ -1,1 +1,47 @@
-//! Placeholder.
+//! Takes the next step towards the target, for one cluster's proxies.
+//!
+//! - [`settings`]: what the proxy service should look like, as configured;
+//! - [`spec`] and [`merge`]: the service spec in the Engine's JSON, and how it is changed without losing
+//!   anybody's edit;
+//! - [`inventory`] and [`objects`]: what is there;
+//! - [`rollout`] and [`hold`]: how a rollout goes, and what is remembered of one that failed;
+//! - [`mod@plan`]: what to write next; [`step`]: the writes; [`mod@execute`]: obeys;
+//! - [`Actuator`]: the loop around them.
+//!
+//! # Guarantees
+//! - Only objects that carry our instance and cluster are written, and only by [`execute()`].
+//! - Nothing that the live spec or the spec before it refers to is removed.
+//! - A running proxy is never touched because this process starts, stops or fails.
+//!
+//! What is in the files is not understood here: nginx's language is the reconciler's.
+
+mod actuator;
+mod counters;
+pub mod execute;
+pub mod hold;
+pub mod inventory;
+pub mod live;
+pub mod memory;
+pub mod merge;
+pub mod moment;
+pub mod objects;
+pub mod plan;
+pub mod rollout;
+pub mod settings;
+pub mod spec;
+pub mod status;
+pub mod step;
+
+#[cfg(test)]
+mod tests;
+
+pub use actuator::{Actuator, Outputs};
+pub use counters::Counters;
+pub use execute::execute;
+pub use inventory::{Inventory, inspect};
+pub use memory::Memory;
+pub use moment::Moment;
+pub use plan::{Plan, plan};
+pub use settings::{ProxySettings, Settings};
+pub use status::{Phase, Status};
+pub use step::Step;

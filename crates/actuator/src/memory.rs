@@ -55,11 +55,7 @@ impl Good {
     pub fn of(live: &Live) -> Self {
         Self {
             manifest: Arc::clone(&live.manifest),
-            recipe: Some(Recipe {
-                attempt: live.attempt,
-                mounts: live.mounts.clone(),
-                applied: live.applied.clone(),
-            }),
+            recipe: Some(Recipe { attempt: live.attempt, mounts: live.mounts.clone(), applied: live.applied.clone() }),
         }
     }
 

@@ -71,9 +71,11 @@ fn node(
     if applied == wanted {
         return live.cloned();
     }
-    if let Some(elements) = elements_at(path) {
+    let lists = [applied, wanted].into_iter().flatten().all(Value::is_array);
+    if let Some(elements) = elements_at(path).filter(|_| lists) {
         return list(elements, applied, live, wanted);
     }
+    let is_wanted = wanted.is_some();
     let Some((applied, wanted)) = as_maps(applied, wanted) else {
         return wanted.cloned();
     };
@@ -81,7 +83,7 @@ fn node(
         Some(Value::Object(live)) => live.clone(),
         None => Map::new(),
         // Somebody put another kind of value here; ours is the one that is wanted.
-        Some(_) => return (!wanted.is_empty()).then(|| Value::Object(wanted.clone())),
+        Some(_) => return is_wanted.then(|| Value::Object(wanted.clone())),
     };
     for key in applied.keys().chain(wanted.keys().filter(|key| !applied.contains_key(*key))) {
         path.push(key.clone());
@@ -93,7 +95,7 @@ fn node(
         }
     }
     // What was taken out to the last field is not there, unless something is wanted there.
-    (!merged.is_empty() || !wanted.is_empty() || live.is_some_and(is_empty_map)).then_some(Value::Object(merged))
+    (!merged.is_empty() || is_wanted || live.is_some_and(is_empty_map)).then_some(Value::Object(merged))
 }
 
 fn is_empty_map(value: &Value) -> bool {
@@ -114,12 +116,7 @@ fn as_maps<'a>(
     }
 }
 
-fn list(
-    elements: Elements,
-    applied: Option<&Value>,
-    live: Option<&Value>,
-    wanted: Option<&Value>,
-) -> Option<Value> {
+fn list(elements: Elements, applied: Option<&Value>, live: Option<&Value>, wanted: Option<&Value>) -> Option<Value> {
     let array = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
     let (applied, mut merged, wanted) = (array(applied), array(live), array(wanted));
     let same = |a: &Value, b: &Value| elements.key(a) == elements.key(b);
@@ -211,7 +208,8 @@ mod tests {
     fn variables_are_told_apart_by_name_and_ports_by_number() {
         let env = |list: &[&str]| json!({"TaskTemplate": {"ContainerSpec": {"Env": list}}});
         check(env(&["A=1"]), env(&["A=9", "B=1"]), env(&["A=2"]), env(&["A=2", "B=1"]));
-        let port = |published: u16, target: u16| json!({"Protocol": "tcp", "PublishedPort": published, "TargetPort": target});
+        let port =
+            |published: u16, target: u16| json!({"Protocol": "tcp", "PublishedPort": published, "TargetPort": target});
         check(
             json!({"EndpointSpec": {"Ports": [port(80, 80)]}}),
             json!({"EndpointSpec": {"Ports": [port(80, 80), port(9000, 9000)]}}),
@@ -226,21 +224,19 @@ mod tests {
             &json!({"TaskTemplate": {"ContainerSpec": {"Image": "a", "StopSignal": "x"}}}),
             &json!({"TaskTemplate": {"ContainerSpec": {"Image": "b"}}, "Labels": {"x": "y"}}),
         );
-        assert_eq!(
-            found,
-            ["TaskTemplate.ContainerSpec.Image", "TaskTemplate.ContainerSpec.StopSignal", "Labels.x"]
-        );
+        assert_eq!(found, ["TaskTemplate.ContainerSpec.Image", "TaskTemplate.ContainerSpec.StopSignal", "Labels.x"]);
     }
 
-    /// Trees over the names that have rules and some that have none.
-    fn tree() -> impl Strategy<Value = Value> {
+    /// Trees over the names that have rules and some that have none. Settings never hold a null or an
+    /// empty list; specs do.
+    fn tree(empty: Value, least: usize) -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
-            Just(Value::Null),
+            Just(empty),
             any::<bool>().prop_map(Value::from),
             (0..4_i64).prop_map(Value::from),
             "[a-c]=?[0-2]".prop_map(Value::from),
         ];
-        leaf.prop_recursive(5, 40, 4, |inner| {
+        leaf.prop_recursive(5, 40, 4, move |inner| {
             let key = prop_oneof![
                 Just("TaskTemplate"),
                 Just("Placement"),
@@ -252,32 +248,36 @@ mod tests {
                 Just("Foreign"),
             ];
             prop_oneof![
-                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::vec(inner.clone(), least..4).prop_map(Value::from),
                 prop::collection::btree_map(key, inner, 0..4)
                     .prop_map(|map| map.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
             ]
         })
     }
 
-    fn map() -> impl Strategy<Value = Value> {
-        tree().prop_map(|tree| json!({"TaskTemplate": tree}))
+    fn settings() -> impl Strategy<Value = Value> {
+        tree(json!(7), 1).prop_map(|tree| json!({"TaskTemplate": tree}))
+    }
+
+    fn spec() -> impl Strategy<Value = Value> {
+        tree(Value::Null, 0).prop_map(|tree| json!({"TaskTemplate": tree}))
     }
 
     proptest! {
         #[test]
-        fn unchanged_settings_write_nothing(applied in map(), live in map()) {
+        fn unchanged_settings_write_nothing(applied in settings(), live in spec()) {
             prop_assert_eq!(merge(&applied, &live, &applied), live);
         }
 
         #[test]
-        fn merging_twice_is_merging_once(applied in map(), live in map(), wanted in map()) {
+        fn merging_twice_is_merging_once(applied in settings(), live in spec(), wanted in settings()) {
             let once = merge(&applied, &live, &wanted);
             prop_assert_eq!(merge(&applied, &once, &wanted), once.clone());
             prop_assert_eq!(merge(&wanted, &once, &wanted), once);
         }
 
         #[test]
-        fn what_neither_side_names_survives(applied in map(), live in map(), wanted in map(), foreign in tree()) {
+        fn what_neither_side_names_survives(applied in settings(), live in spec(), wanted in settings(), foreign in tree(Value::Null, 0)) {
             let mut live = live;
             live["Elsewhere"] = foreign.clone();
             if let Some(template) = live["TaskTemplate"].as_object_mut() {

@@ -56,7 +56,8 @@ impl Objects {
                 parts.entry(generation).or_default().push(config);
             }
         }
-        objects.generations = parts.into_iter().map(|(generation, parts)| (generation, Stored::new(generation, &parts))).collect();
+        objects.generations =
+            parts.into_iter().map(|(generation, parts)| (generation, Stored::new(generation, &parts))).collect();
         objects
     }
 

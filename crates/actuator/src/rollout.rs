@@ -29,6 +29,8 @@ pub struct Rollout {
     pub moved: Moment,
     /// Whether this process wrote it, or only found it.
     pub ours: bool,
+    /// Whether its end was told already: it failed, and its spec is still the live one.
+    pub over: bool,
     /// Why, for people.
     pub reason: String,
 }
@@ -52,6 +54,7 @@ impl Rollout {
             reached: Progress::default(),
             moved: now,
             ours,
+            over: false,
             reason,
         }
     }
@@ -84,6 +87,8 @@ pub struct Tally {
     pub failed: bool,
     /// Whether tasks of another spec are still being stopped.
     pub stopping: bool,
+    /// Whether tasks of another spec should still run.
+    pub others: bool,
     /// What Swarm says is wrong with the tasks of the live spec, the newest first.
     pub errors: Vec<String>,
 }
@@ -94,7 +99,6 @@ impl Tally {
         let mut tally = Self::default();
         let mut running = BTreeSet::new();
         let mut wanted = BTreeSet::new();
-        let mut others_wanted = false;
         let mut tasks: Vec<&Task> = tasks.iter().collect();
         tasks.sort_by_key(|task| std::cmp::Reverse((task.created_at, task.id.clone())));
         for task in tasks {
@@ -105,8 +109,8 @@ impl Tally {
                 wanted.insert(place.clone());
             }
             if !current {
-                others_wanted |= alive;
-                tally.stopping |= task.state <= TaskState::Running;
+                tally.others |= alive;
+                tally.stopping |= !alive && task.state <= TaskState::Running;
                 continue;
             }
             tally.progress.furthest = tally.progress.furthest.max(Some(task.state.min(TaskState::Running)));
@@ -127,7 +131,7 @@ impl Tally {
             Some(replicas) => replicas.as_u64().unwrap_or_default(),
             None => wanted.len() as u64,
         };
-        tally.complete = !others_wanted && tally.waiting.is_empty() && tally.progress.done >= tally.total;
+        tally.complete = !tally.others && tally.waiting.is_empty() && tally.progress.done >= tally.total;
         tally
     }
 
@@ -158,9 +162,10 @@ fn runs(template: &Value, task: &Value) -> bool {
 
 fn alike(left: &Value, right: &Value) -> bool {
     match (left, right) {
-        (Value::Object(a), Value::Object(b)) => {
-            a.keys().chain(b.keys()).all(|key| alike(a.get(key).unwrap_or(&Value::Null), b.get(key).unwrap_or(&Value::Null)))
-        }
+        (Value::Object(a), Value::Object(b)) => a
+            .keys()
+            .chain(b.keys())
+            .all(|key| alike(a.get(key).unwrap_or(&Value::Null), b.get(key).unwrap_or(&Value::Null))),
         (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| alike(a, b)),
         _ => left == right || (is_empty(left) && is_empty(right)),
     }
@@ -190,6 +195,11 @@ pub enum Judgement {
         /// What it waits for.
         waits_for: String,
     },
+    /// Swarm gave up on the way, and what it was to roll out has worked before: it must be told again.
+    Halted {
+        /// What happened.
+        reason: String,
+    },
     /// It failed, or makes no progress and what is tried may be to blame.
     Failed {
         /// What happened.
@@ -217,30 +227,48 @@ pub fn judge(
 ) -> Judgement {
     let state = service.update.as_ref().map(|update| update.state);
     let idle = now.since(rollout.moved);
+    let overdue = idle > patience(tally, settings.rollout_deadline);
+    let waits_for = tally.waits_for();
+    if tally.complete {
+        // Swarm watches the last tasks for a while; and it has been seen to stay `updating` for ever.
+        let watched = matches!(state, Some(UpdateState::Updating | UpdateState::RollbackStarted));
+        let appeared = tally.total > 0 || is_replicated(service) || now.since(rollout.since) >= TASKS_APPEAR_WITHIN;
+        let over = if watched { idle > settings.rollout_deadline } else { appeared };
+        return if over { Judgement::Converged } else { Judgement::Rolling { waits_for } };
+    }
     match state {
-        Some(UpdateState::Completed | UpdateState::RollbackCompleted) => return Judgement::Converged,
-        None if tally.complete && (tally.total > 0 || now.since(rollout.since) >= TASKS_APPEAR_WITHIN || is_replicated(service)) => {
-            return Judgement::Converged;
+        // A rollback that fails is called completed too.
+        Some(UpdateState::RollbackPaused | UpdateState::RollbackCompleted) if tally.others && circumstances.proven => {
+            return if overdue {
+                Judgement::Halted { reason: gave_up(service, &waits_for) }
+            } else {
+                Judgement::Rolling { waits_for }
+            };
         }
-        Some(UpdateState::Paused | UpdateState::RollbackPaused) if tally.complete => return Judgement::Converged,
-        // Swarm watches the last task for a while; and it has been seen to stay `updating` for ever.
-        Some(UpdateState::Updating | UpdateState::RollbackStarted)
-            if tally.complete && idle > settings.rollout_deadline =>
+        // Tasks that went missing since are not this rollout's.
+        Some(UpdateState::Completed | UpdateState::RollbackCompleted)
+            if circumstances.proven || !rollout.ours || tally.progress.done > 0 =>
         {
             return Judgement::Converged;
         }
-        Some(UpdateState::Paused | UpdateState::RollbackPaused) => {
-            let message = service.update.as_ref().map_or("", |update| update.message.as_str());
-            let reason = format!("Swarm paused the update: {}", first_of(message, || tally.waits_for()));
-            return if circumstances.proven { Judgement::Blocked { waits_for: reason } } else { Judgement::Failed { reason } };
+        Some(UpdateState::Paused | UpdateState::RollbackPaused) if circumstances.proven => {
+            return Judgement::Blocked { waits_for: gave_up(service, &waits_for) };
         }
-        None | Some(UpdateState::Updating | UpdateState::RollbackStarted) => {}
+        Some(UpdateState::Paused | UpdateState::RollbackPaused) => {
+            return Judgement::Failed { reason: gave_up(service, &waits_for) };
+        }
+        None
+        | Some(
+            UpdateState::Updating
+            | UpdateState::RollbackStarted
+            | UpdateState::Completed
+            | UpdateState::RollbackCompleted,
+        ) => {}
     }
-    let waits_for = tally.waits_for();
     if circumstances.held && !circumstances.proven {
         return Judgement::Failed { reason: waits_for };
     }
-    if tally.complete || idle <= patience(tally, settings.rollout_deadline) {
+    if !overdue {
         return Judgement::Rolling { waits_for };
     }
     if is_to_blame(state, tally, rollout, circumstances) {
@@ -250,12 +278,13 @@ pub fn judge(
     Judgement::Blocked { waits_for }
 }
 
-fn is_replicated(service: &RawService) -> bool {
-    service.spec.pointer("/Mode/Replicated").is_some()
+fn gave_up(service: &RawService, waits_for: &str) -> String {
+    let message = service.update.as_ref().map_or("", |update| update.message.as_str());
+    format!("Swarm gave up: {}", if message.is_empty() { waits_for } else { message })
 }
 
-fn first_of(text: &str, or: impl FnOnce() -> String) -> String {
-    if text.is_empty() { or() } else { text.to_owned() }
+fn is_replicated(service: &RawService) -> bool {
+    service.spec.pointer("/Mode/Replicated").is_some()
 }
 
 /// How long nothing may happen. Allocation and scheduling take milliseconds or do not happen; fetching an
@@ -295,7 +324,11 @@ mod tests {
 
     fn settings() -> Settings {
         let name = "main";
-        Settings::new(InstanceName::parse(name).unwrap(), ClusterName::parse(name).unwrap(), ProxySettings::new("p", "i"))
+        Settings::new(
+            InstanceName::parse(name).unwrap(),
+            ClusterName::parse(name).unwrap(),
+            ProxySettings::new("p", "i"),
+        )
     }
 
     fn template(config: &str) -> Value {
@@ -342,12 +375,13 @@ mod tests {
     fn tasks_are_judged_against_the_live_spec() {
         use DesiredState::{Gone, Running as Wanted};
         use TaskState::{Failed, New, Pending, Preparing, Running, Shutdown};
-        use UpdateState::{Completed, Paused, Updating};
+        use UpdateState::{Completed, Paused, RollbackPaused, Updating};
         let both = [task(1, "new", Running, Wanted), task(2, "new", Running, Wanted)];
         let half = [task(1, "new", Running, Wanted), task(2, "old", Running, Wanted)];
         let left = [task(1, "new", Running, Wanted), task(2, "new", Running, Wanted), task(2, "old", Running, Wanted)];
         let done = [task(1, "new", Running, Wanted), task(2, "new", Running, Wanted), task(2, "old", Shutdown, Gone)];
-        let stuck = |state| [task(1, "old", Running, Wanted), task(2, "old", Running, Wanted), task(1, "new", state, Wanted)];
+        let stuck =
+            |state| [task(1, "old", Running, Wanted), task(2, "old", Running, Wanted), task(1, "new", state, Wanted)];
         let failing = [task(1, "old", Running, Wanted), task(2, "old", Running, Wanted), task(1, "new", Failed, Gone)];
         for (name, state, tasks, idle, expected) in [
             ("all run", None, &both[..], 0, "converged"),
@@ -356,7 +390,10 @@ mod tests {
             ("half", Some(Updating), &half[..], 30, "rolling"),
             ("the monitor watches", Some(Updating), &both[..], 30, "rolling"),
             ("updating for ever", Some(Updating), &both[..], 61, "converged"),
-            ("Swarm says so", Some(Completed), &half[..], 0, "converged"),
+            ("Swarm says so, and one went missing", Some(Completed), &half[..], 0, "converged"),
+            ("Swarm says so, and none runs", Some(Completed), &failing[..], 1, "rolling"),
+            ("Swarm says so, and none ever runs", Some(Completed), &failing[..], 61, "failed"),
+            ("a rollback gave up", Some(RollbackPaused), &half[..], 0, "failed"),
             ("half, for long", Some(Updating), &half[..], 61, "failed"),
             ("paused", Some(Paused), &half[..], 0, "failed"),
             ("no address, shortly", Some(Updating), &stuck(New)[..], 10, "rolling"),
@@ -373,6 +410,7 @@ mod tests {
                 Judgement::Converged => "converged",
                 Judgement::Rolling { .. } => "rolling",
                 Judgement::Blocked { .. } => "blocked",
+                Judgement::Halted { .. } => "halted",
                 Judgement::Failed { .. } => "failed",
             };
             assert_eq!(word(judged(state, tasks, idle, false)), expected, "{name}");

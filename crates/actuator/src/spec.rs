@@ -223,8 +223,10 @@ impl Mounts {
         let files = elements("/TaskTemplate/ContainerSpec/Configs")
             .iter()
             .filter_map(|config| {
-                let reference =
-                    ConfigReference { name: text(&config["ConfigName"])?, id: text(&config["ConfigID"]).map(ConfigId::new) };
+                let reference = ConfigReference {
+                    name: text(&config["ConfigName"])?,
+                    id: text(&config["ConfigID"]).map(ConfigId::new),
+                };
                 Some((text(&config["File"]["Name"])?, reference))
             })
             .collect();
@@ -324,9 +326,10 @@ impl Draft<'_> {
             container.insert("Configs".into(), configs.collect());
         }
         if live.secrets != self.mounts.secrets {
-            let secrets = self.mounts.secrets.iter().map(
-                |secret| json!({"File": file(&secret.target), "SecretID": secret.id, "SecretName": secret.name}),
-            );
+            let secrets =
+                self.mounts.secrets.iter().map(
+                    |secret| json!({"File": file(&secret.target), "SecretID": secret.id, "SecretName": secret.name}),
+                );
             container.insert("Secrets".into(), secrets.collect());
         }
     }
@@ -405,7 +408,8 @@ mod tests {
     }
 
     fn mounts() -> Mounts {
-        let reference = |name: &str, id: Option<&str>| ConfigReference { name: name.into(), id: id.map(ConfigId::from) };
+        let reference =
+            |name: &str, id: Option<&str>| ConfigReference { name: name.into(), id: id.map(ConfigId::from) };
         Mounts {
             files: BTreeMap::from([
                 ("/etc/nginx/nginx.conf".into(), reference("dovetail.main.blue.1", Some("id1"))),

@@ -6,6 +6,8 @@ use model::{ClusterName, Digest, NetworkId};
 use serde::Serialize;
 
 use crate::hold::Blame;
+use crate::moment::Moment;
+use crate::rollout::Rollout;
 
 /// How one cluster's proxies stand.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -155,6 +157,18 @@ pub struct Ended {
     pub seconds: f64,
     /// Why it was started.
     pub reason: String,
+}
+
+impl Ended {
+    /// Tells the end of a rollout, once.
+    pub fn of(rollout: &Rollout, outcome: Outcome, now: Moment) -> Option<Self> {
+        (!rollout.over).then(|| Self {
+            generation: rollout.attempt.generation,
+            outcome,
+            seconds: (now.since(rollout.since).as_millis() as f64) / 1000.0,
+            reason: rollout.reason.clone(),
+        })
+    }
 }
 
 /// How a rollout ended.

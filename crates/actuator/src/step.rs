@@ -64,7 +64,9 @@ impl fmt::Display for Step {
         match self {
             Step::CreateConfig(config) => write!(f, "create config {} ({} bytes)", config.name, config.data.len()),
             Step::CreateService(write) => write!(f, "create service: {write}"),
-            Step::UpdateService { id, version, write } => write!(f, "update service {id} at version {version}: {write}"),
+            Step::UpdateService { id, version, write } => {
+                write!(f, "update service {id} at version {version}: {write}")
+            }
             Step::HoldGeneration { generation, reason, config } => {
                 write!(f, "hold {} on config {}: {reason}", generation.short(), config.name)
             }

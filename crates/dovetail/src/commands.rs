@@ -1,4 +1,4 @@
-//! The subcommands that look and print. Each turns one [`Look`] into text; nothing is written to the cluster.
+//! The subcommands that look and print. Each turns one [look](mod@crate::look) into text; nothing is written to the cluster.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::explain::{explain, verdict};
-use crate::look::{ClusterLook, Look, look};
+use crate::look::{ClusterLook, look};
 use crate::routes::{routes, table};
 use crate::table::Table;
 
@@ -181,7 +181,11 @@ fn status_text(status: &actuator::Status) -> String {
         lines.push(format!("  image       {image}"));
     }
     for hold in &status.holds {
-        lines.push(format!("  held        {hold}"));
+        let retry = match hold.retry_in_seconds {
+            Some(seconds) => format!("tried again in {seconds} s"),
+            None => "not tried again by itself".to_owned(),
+        };
+        lines.push(format!("  held        {}: {}; {retry}", hold.generation.short(), hold.reason));
     }
     if let Some(trouble) = &status.trouble {
         lines.push(format!("  trouble     {trouble}"));

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use actuator::{Inventory, Memory, Plan};
+use actuator::{Inventory, Memory, Moment, Plan};
 use anyhow::{Context, Result};
 use model::{Bundle, ClusterName, Published, Report, Target};
-use tokio::time::Instant;
 
 use crate::config::{ClusterParts, Config};
 
@@ -75,5 +74,6 @@ pub async fn look(config: &Config, swarm: &impl swarm::Read) -> Result<Look> {
 }
 
 fn plan(target: Option<&Target>, inventory: &Inventory, parts: &ClusterParts) -> Plan {
-    actuator::plan(target, inventory, &parts.actuator, &Memory::default(), Instant::now())
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    actuator::plan(target, inventory, &parts.actuator, &Memory::default(), Moment(now))
 }

@@ -153,9 +153,9 @@ impl Sources {
         for (cluster, counters) in &self.actuators {
             let cluster = cluster.as_str();
             for (outcome, count) in [
-                ("completed", &counters.rollouts_completed),
-                ("failed", &counters.rollouts_failed),
-                ("superseded", &counters.rollouts_superseded),
+                ("completed", &counters.completed),
+                ("failed", &counters.failed),
+                ("superseded", &counters.superseded),
             ] {
                 let count = count.load(Ordering::Relaxed);
                 rollouts.add([("cluster", cluster), ("outcome", outcome)], count as f64);

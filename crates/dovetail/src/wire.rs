@@ -102,6 +102,9 @@ where
 {
     let start = CancellationToken::new();
     let mut statuses = BTreeMap::new();
+    // An Engine that is back must be noticed within about a poll; writes that fail may wait longer.
+    let reading = Pacing { retry_at_most: config.engine.poll_interval.0, ..Pacing::default() };
+    let writing = Pacing { retry_at_most: Duration::from_secs(10).max(reading.retry_at_most), ..Pacing::default() };
     let mut spawn = |name: String, level: Box<dyn FnOnce(Reporter) -> LoopFuture + Send>| {
         let (reporter, status) = Reporter::new(name.clone());
         let (start, end) = (start.clone(), end.clone());
@@ -122,7 +125,7 @@ where
         observer::Settings { poll_interval: config.engine.poll_interval.0, ..observer::Settings::default() };
     let (observer, desired) = observer::Observer::new(swarm.clone(), observer_settings);
     let short_circuits = observer.short_circuits();
-    let observer_status = spawn("observer".into(), looped(observer, end));
+    let observer_status = spawn("observer".into(), looped(observer, reading, end));
 
     let mut settings = reconciler::Settings::default();
     let mut published = BTreeMap::new();
@@ -135,7 +138,7 @@ where
         published.insert(parts.name.clone(), outputs.published);
         rollouts.insert(parts.name.clone(), outputs.status);
         actuator_counters.insert(parts.name.clone(), outputs.counters);
-        spawn(format!("actuator-{}", parts.name), looped(actuator, end));
+        spawn(format!("actuator-{}", parts.name), looped(actuator, writing, end));
         targets.insert(parts.name.clone(), target);
         settings.clusters.insert(parts.name, parts.reconciler);
     }
@@ -150,7 +153,7 @@ where
         report,
         Arc::clone(&reconciler_counters),
     );
-    spawn("reconciler".into(), looped(reconciler, end));
+    spawn("reconciler".into(), looped(reconciler, Pacing::default(), end));
 
     let view = Arc::new(View {
         report: report_receiver,
@@ -176,15 +179,16 @@ type LoopFuture = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 /// The loop of a level, ready to be spawned once it has a reporter.
 fn looped(
     level: impl driver::Level + 'static,
+    pacing: Pacing,
     end: &CancellationToken,
 ) -> Box<dyn FnOnce(Reporter) -> LoopFuture + Send> {
     let end = end.clone();
-    Box::new(move |reporter| Box::pin(driver::run(level, Pacing::default(), reporter, end)))
+    Box::new(move |reporter| Box::pin(driver::run(level, pacing, reporter, end)))
 }
 
 /// Waits for the Engine's first answer and judges it. No answer is no reason to give up.
 async fn accept(swarm: &impl swarm::Read) -> Result<()> {
-    let mut retry = Retry::default();
+    let mut retry = Retry::new(Duration::from_secs(5));
     let mut said = None;
     loop {
         match swarm.identity().await {

@@ -44,25 +44,31 @@ pub enum Next {
     After(Duration),
 }
 
-/// How long a burst of wake-ups may take.
+/// How long a burst of wake-ups may take, and how far passes that fail are apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pacing {
     /// A pass starts once it has been quiet for this long...
     pub quiet: Duration,
     /// ... and at the latest this long after the first wake-up.
     pub at_most: Duration,
+    /// The longest delay after a pass that failed, before it is moved at random.
+    pub retry_at_most: Duration,
 }
 
 impl Default for Pacing {
-    /// 100 ms, at most 500 ms.
+    /// 100 ms, at most 500 ms; at most 30 s after a failure.
     fn default() -> Self {
-        Self { quiet: Duration::from_millis(100), at_most: Duration::from_millis(500) }
+        Self {
+            quiet: Duration::from_millis(100),
+            at_most: Duration::from_millis(500),
+            retry_at_most: Duration::from_secs(30),
+        }
     }
 }
 
 /// Runs `level` until `stop` is cancelled. The first pass starts at once.
 pub async fn run(mut level: impl Level, pacing: Pacing, reporter: Reporter, stop: CancellationToken) {
-    let mut retry = Retry::default();
+    let mut retry = Retry::new(pacing.retry_at_most);
     loop {
         let started = Instant::now();
         let outcome = tokio::select! {

@@ -16,7 +16,7 @@ type Action = Arc<dyn Fn(&Swarm) + Send + Sync>;
 ///
 /// ```
 /// # use std::time::Duration;
-/// # use embedded::{Fault, Swarm, Verb};
+/// # use dovetail_embedded::{Fault, Swarm, Verb};
 /// # use swarm::Class;
 /// let swarm = Swarm::new();
 /// swarm.inject(Fault::on(Verb::UpdateService).once().fail(Class::Conflict));

@@ -3,6 +3,7 @@
 //! request ([`Fault`]).
 //!
 //! ```
+//! # use dovetail_embedded as embedded;
 //! use swarm::{Read, TasksOf};
 //!
 //! # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {

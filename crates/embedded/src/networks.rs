@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
-use model::{CreatedAt, NetworkId, ServiceId};
+use model::{NetworkId, ServiceId};
 use serde_json::Value;
 use swarm::{Class, EndpointMode, Error, EventKind, Result};
 
@@ -15,8 +15,6 @@ use crate::store::Store;
 #[derive(Clone, Debug)]
 pub(crate) struct Network {
     pub seen: swarm::Network,
-    #[expect(dead_code, reason = "kept for whoever lists networks by age")]
-    pub created_at: CreatedAt,
     /// Where its addresses come from; the host network has none.
     pub pool: Option<Pool>,
 }
@@ -91,7 +89,7 @@ impl Store {
         } else {
             None
         };
-        let (id, created_at) = (NetworkId::new(self.fresh_id()), self.fresh_time());
+        let id = NetworkId::new(self.fresh_id());
         self.touch();
         let seen = swarm::Network {
             id: id.clone(),
@@ -101,7 +99,7 @@ impl Store {
             ingress: false,
             labels: BTreeMap::new(),
         };
-        self.networks.insert(id.clone(), Network { seen, created_at, pool });
+        self.networks.insert(id.clone(), Network { seen, pool });
         self.emit(EventKind::Network);
         Ok(id)
     }

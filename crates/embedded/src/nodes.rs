@@ -169,6 +169,12 @@ impl Store {
     ) -> std::result::Result<NodeId, String> {
         let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
         let mut best: Option<(usize, usize, &NodeId)> = None;
+        let mut copies: BTreeMap<&NodeId, usize> = BTreeMap::new();
+        for task in self.tasks_of.get(service).into_iter().flatten().filter_map(|id| self.tasks.get(id)) {
+            if let Some(node) = task.node.as_ref().filter(|_| task.lives()) {
+                *copies.entry(node).or_default() += 1;
+            }
+        }
         for node in self.nodes.values().filter(|node| only.is_none_or(|only| *only == node.id)) {
             let reason = if !node.ready || !node.active {
                 "not available for new tasks"
@@ -177,8 +183,7 @@ impl Store {
             } else if !self.host_ports_free(node, spec) {
                 "host-mode port already in use"
             } else {
-                let holds = |id: &&TaskId| self.tasks.get(*id).is_some_and(|t| t.service == *service && t.lives());
-                let key = (node.tasks.iter().filter(holds).count(), node.tasks.len(), &node.id);
+                let key = (copies.get(&node.id).copied().unwrap_or(0), node.tasks.len(), &node.id);
                 best = Some(best.map_or(key, |best| best.min(key)));
                 continue;
             };

@@ -39,6 +39,15 @@ pub(crate) struct Rollout {
     monitoring: bool,
     /// It was paused: it takes no further slot and is over when its workers are done.
     stopped: bool,
+    /// The spec became another meanwhile, even if it is the same again by now.
+    superseded: bool,
+}
+
+impl Rollout {
+    /// Tells it that the spec was written.
+    pub(crate) fn written(&mut self, spec: &Value) {
+        self.superseded |= *self.goal != *spec;
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +62,7 @@ impl Store {
     /// Starts a rollout if any of these slots differs from the spec, unless one with the same goal runs.
     pub(crate) fn roll_out(&mut self, id: &ServiceId, slots: Vec<Slot>) {
         let Some(service) = self.services.get_mut(id) else { return };
-        if service.rollout.as_ref().is_some_and(|rollout| rollout.goal == service.raw) {
+        if service.rollout.as_ref().is_some_and(|rollout| !rollout.superseded && rollout.goal == service.raw) {
             return;
         }
         service.rollout = None;
@@ -93,6 +102,7 @@ impl Store {
             failed: BTreeSet::new(),
             monitoring: false,
             stopped: false,
+            superseded: false,
         };
         if let Some(service) = self.services.get_mut(id) {
             service.rollout = Some(rollout);

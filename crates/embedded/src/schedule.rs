@@ -47,6 +47,15 @@ impl Store {
         self.due.keys().next().map(|(at, _)| *at)
     }
 
+    /// When something happens next that may matter. A time limit that was kept does not.
+    pub(crate) fn next_live_due(&self) -> Option<Instant> {
+        let matters = |due: &Due| match due {
+            Due::StopWaiting(task) => self.tasks.get(task).is_some_and(|task| task.wait.predecessor.is_some()),
+            _ => true,
+        };
+        self.due.iter().find(|(_, due)| matters(due)).map(|((at, _), _)| *at)
+    }
+
     /// Lets everything happen that is due by `now`.
     pub(crate) fn catch_up(&mut self, now: Instant) {
         self.settle();

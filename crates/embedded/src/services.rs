@@ -158,7 +158,12 @@ impl Store {
 
     /// Changes a service's spec, with all that follows from it.
     pub(crate) fn rewrite(&mut self, id: &ServiceId, change: impl FnOnce(&mut Service)) {
-        self.touch_service(id, change);
+        self.touch_service(id, |service| {
+            change(service);
+            if let Some(rollout) = &mut service.rollout {
+                rollout.written(&service.raw);
+            }
+        });
         self.plan_endpoint(id);
         self.later(self.timing.reaction, Due::Orchestrate(id.clone()));
     }

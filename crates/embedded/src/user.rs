@@ -405,7 +405,7 @@ impl Swarm {
     /// it came to that in time; tasks that fail again and again never do.
     pub async fn settled(&self, limit: Duration) -> bool {
         let waiting = async {
-            while let Some(next) = self.lock(|state| state.store.next_due()) {
+            while let Some(next) = self.lock(|state| state.store.next_live_due()) {
                 sleep_until(next).await;
             }
         };

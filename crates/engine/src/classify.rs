@@ -98,7 +98,12 @@ mod tests {
                 Class::Unavailable,
             ),
             (
-                503,
+                500,
+                "rpc error: code = Unknown desc = raft: failed to process the request: node lost leader status",
+                Class::Unavailable,
+            ),
+            (
+                500,
                 "rpc error: code = Unknown desc = The swarm does not have a leader. It's possible that too few managers are online. Make sure more than half of the managers are online.",
                 Class::Unavailable,
             ),

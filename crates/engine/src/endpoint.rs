@@ -135,7 +135,11 @@ fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
         Some(rest) => {
             let (host, port) = rest.split_once(']')?;
             host.parse::<std::net::Ipv6Addr>().ok()?;
-            (host, port.strip_prefix(':').or(if port.is_empty() { None } else { return None }))
+            match port.strip_prefix(':') {
+                Some(port) => (host, Some(port)),
+                None if port.is_empty() => (host, None),
+                None => return None,
+            }
         }
         None => match text.split_once(':') {
             Some((host, port)) => (host, Some(port)),

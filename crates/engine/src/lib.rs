@@ -288,15 +288,16 @@ impl Read for Engine {
                 Ok(found) => {
                     let network = decode::network(found).map_err(Failure::malformed)?;
                     // The beginning of an id finds a network too: a guess that we do not make.
-                    Ok((network.id.as_str() == id_or_name || network.name == id_or_name).then_some(network))
+                    if network.id.as_str() == id_or_name || network.name == id_or_name {
+                        return Ok(Some(network));
+                    }
                 }
-                Err(failure) if failure.class == Class::NotFound || is_ambiguous(&failure) => {
-                    // Without a leader the Engine answers 404 for a network that only the cluster knows.
-                    core.cluster_answers().await?;
-                    Ok(None)
-                }
-                Err(failure) => Err(failure),
+                Err(failure) if failure.class == Class::NotFound || is_ambiguous(&failure) => {}
+                Err(failure) => return Err(failure),
             }
+            // Without a leader the Engine knows only the networks of its own node, and says 404 for the others.
+            core.cluster_answers().await?;
+            Ok(None)
         };
         core.attempt(format!("inspect network {id_or_name}"), work).await
     }
@@ -394,8 +395,8 @@ impl Write for Engine {
         let work = async {
             check_segment("service", id.as_str())?;
             let query = Query::default().pair("version", version);
-            // Without credentials of ours the ones in the current spec stay; that is also the Engine's
-            // default, but losing them would be noticed only when a node pulls the image next year.
+            // Without credentials of ours the ones in the current spec must stay. That is also what the Engine
+            // does when nothing is said, but without them a node that lacks the image could not pull it.
             let query = if auth.is_none() { query.pair("registryAuthFrom", "spec") } else { query };
             let answer = self.core.http.post(&format!("/services/{id}/update"), &query, spec, auth).await?;
             warn(name, decode::warnings(&answer));

@@ -32,7 +32,7 @@ pub const DIGEST: &str = "dovetail.digest";
 pub const KIND: &str = "dovetail.kind";
 /// On the proxy service: the values of the owned fields that we wrote last, for the three-way merge.
 pub const APPLIED: &str = "dovetail.applied";
-/// On the proxy service: the generation that its files make.
+/// On the proxy service: the generation that its files make. On a manifest: the generation that it describes.
 pub const GENERATION: &str = "dovetail.generation";
 /// On a generation's manifest: why its rollout failed; such a generation is not rolled out again for a while.
 pub const HELD: &str = "dovetail.held";

@@ -125,7 +125,7 @@ impl<S: swarm::Read + swarm::Watch> Observer<S> {
             phase: Phase::Empty,
             deaf: false,
             subscribe_at: now,
-            subscribe_retry: Retry::default(),
+            subscribe_retry: Retry::new(Duration::from_secs(30)),
             due: Due { now: false, services: true, everything: true, poll_at: now, tasks_at: None, not_before: now },
             index: Index::default(),
             networks: Networks::default(),
@@ -162,7 +162,6 @@ impl<S: swarm::Read + swarm::Watch> Observer<S> {
                 tracing::info!("subscribed to the Engine's events");
                 self.deaf = false;
                 self.subscribe_retry.reset();
-                self.due.everything = true;
                 self.phase = Phase::Listing(Subscription { events, since: Instant::now() });
             }
             Err(error) => {
@@ -205,7 +204,8 @@ impl<S: swarm::Read + swarm::Watch> Observer<S> {
             match change.significance {
                 Significance::Routing(reason) => {
                     tracing::debug!(service = %change.name, reason = reason.as_str(), "routing changes");
-                    self.complaints.update(&change.id, &change.name, self.index.desired());
+                    let service = self.index.desired().services.get(&change.id).map(Arc::as_ref);
+                    self.complaints.update(&change.id, service).log(&change.name);
                 }
                 Significance::Spared(reason) => {
                     tracing::debug!(service = %change.name, reason = reason.as_str(), "routing is spared");
@@ -335,6 +335,8 @@ impl<S: swarm::Read + swarm::Watch> Level for Observer<S> {
                     // The stream may be dead without knowing it.
                     self.lose_events();
                 }
+                // The driver spaces the passes that fail; events are tried for with each of them.
+                self.subscribe_at = now;
                 return Err(error);
             }
         };
@@ -357,7 +359,7 @@ impl<S: swarm::Read + swarm::Watch> Level for Observer<S> {
         let restless = !self.restless(now).is_empty();
         self.due.tasks_at = restless.then(|| now + self.settings.updating_interval.max(took));
         let next = self.due.tasks_at.map_or(self.due.poll_at, |at| at.min(self.due.poll_at));
-        Ok(Next::After(next.duration_since(now)))
+        Ok(Next::After(next.max(self.due.not_before).duration_since(now)))
     }
 }
 

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::{
-    ClusterName, Code, Contribution, Desired, Group, Hold, Host, Manifest, NetworkId, Problem, ProxySpec, Published,
-    Report, Request, Service, ServiceId, ServiceReport, Verdict,
+    ClusterName, Code, Contribution, Desired, Group, Hold, Host, Manifest, Problem, ProxySpec, Published, Report,
+    Request, Service, ServiceId, ServiceReport, Verdict,
 };
 
 use crate::endpoints::{self, Found};
@@ -52,8 +52,7 @@ pub fn compile(desired: &Desired, published: &BTreeMap<ClusterName, Published>, 
         .into_iter()
         .map(|(cluster, mut contributions)| {
             refuse_too_large(&mut contributions, &mut report);
-            let fixed = fixed_networks(settings, cluster, desired);
-            (cluster.clone(), assemble(cluster, contributions, fixed))
+            (cluster.clone(), assemble(cluster, contributions))
         })
         .collect();
     Compiled { specs, report }
@@ -255,13 +254,15 @@ fn largest_of_a_group_too_large(contributions: &Contributions) -> Option<(Servic
     None
 }
 
-fn assemble(cluster: &ClusterName, contributions: Contributions, fixed: BTreeSet<NetworkId>) -> ProxySpec {
+/// The networks are those that are needed, also where the proxies are on a fixed list: the actuator reads that list
+/// from the cluster, where it finds networks that no candidate is on. Here a generation would depend on who is.
+fn assemble(cluster: &ClusterName, contributions: Contributions) -> ProxySpec {
     ProxySpec {
         cluster: cluster.clone(),
         groups: groups(&contributions),
         default_backends: default_backends(&contributions),
         endpoints: contributions.iter().map(|(id, from)| (id.clone(), from.endpoints.clone())).collect(),
-        networks: contributions.values().map(|from| from.network.clone()).chain(fixed).collect(),
+        networks: contributions.values().map(|from| from.network.clone()).collect(),
         contributions,
     }
 }
@@ -295,18 +296,6 @@ fn oldest_first(contributions: &Contributions) -> Vec<&ServiceId> {
     let mut ids: Vec<&ServiceId> = contributions.keys().collect();
     ids.sort_by_key(|id| (contributions[*id].created_at, *id));
     ids
-}
-
-/// The fixed networks that are known by now; one that no candidate is on may not be.
-fn fixed_networks(settings: &Settings, cluster: &ClusterName, desired: &Desired) -> BTreeSet<NetworkId> {
-    let Some(fixed) = settings.clusters.get(cluster).and_then(|settings| settings.networks.as_ref()) else {
-        return BTreeSet::new();
-    };
-    let known = desired.networks.values();
-    known
-        .filter(|network| fixed.contains(&network.name) || fixed.contains(network.id.as_str()))
-        .map(|network| network.id.clone())
-        .collect()
 }
 
 #[cfg(test)]

@@ -20,7 +20,8 @@ pub struct ClusterSettings {
     pub service_cluster: String,
     /// How nginx is set up.
     pub nginx: nginx::Settings,
-    /// The only networks that its proxies join, by name or id; none: exactly those that are needed.
+    /// The only networks that its proxies join, by name or id: a service on none of them is refused. None: exactly
+    /// those that are needed.
     pub networks: Option<BTreeSet<String>>,
 }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use actuator::{Mode, Order, Policy, ProxySettings, Publish};
+use actuator::ProxySettings;
+use actuator::settings::{self, Mode, Order, Policy, Publish};
 use model::ClusterName;
 use reconciler::nginx;
 
@@ -96,42 +97,42 @@ fn proxy_settings(proxy: &Proxy, health_path: &str) -> ProxySettings {
         monitor: update.monitor.0,
         max_failure_ratio: 0.0,
         failure_action: match update.failure_action {
-            FailureAction::Rollback => actuator::FailureAction::Rollback,
-            FailureAction::Pause => actuator::FailureAction::Pause,
+            FailureAction::Rollback => settings::FailureAction::Rollback,
+            FailureAction::Pause => settings::FailureAction::Pause,
         },
     };
     let host = proxy.publish_mode == PublishMode::Host;
     let published = |port: Option<super::Port>| port.and_then(|port| u16::try_from(port.0).ok());
     let mut ports = Vec::new();
-    ports.extend(published(proxy.ports.http).map(|published| actuator::Port { published, target: HTTP_TARGET }));
-    ports.extend(published(proxy.ports.https).map(|published| actuator::Port { published, target: HTTPS_TARGET }));
-    let mut settings = ProxySettings::new(proxy.name.0.clone(), proxy.image.0.clone());
-    settings.command =
+    ports.extend(published(proxy.ports.http).map(|published| settings::Port { published, target: HTTP_TARGET }));
+    ports.extend(published(proxy.ports.https).map(|published| settings::Port { published, target: HTTPS_TARGET }));
+    let mut wanted = ProxySettings::new(proxy.name.0.clone(), proxy.image.0.clone());
+    wanted.command =
         proxy.command.clone().unwrap_or_else(|| nginx::COMMAND.iter().map(|&word| word.to_owned()).collect());
     // In host mode two replicas on one node would wait for the port of the other for ever.
-    settings.mode = if host { Mode::Global } else { Mode::Replicated(proxy.replicas.0) };
-    settings.publish = if host { Publish::Host } else { Publish::Ingress };
-    settings.ports = ports;
-    settings.constraints = proxy.constraints.clone();
-    settings.spread = proxy.spread.clone();
-    settings.rollback = Policy { failure_action: actuator::FailureAction::Pause, ..policy };
-    settings.update = policy;
-    settings.stop_signal = proxy.stop_signal.0.clone();
-    settings.stop_grace_period = proxy.stop_grace_period.0;
-    settings.health_check = proxy.health_check.as_ref().map(|check| actuator::HealthCheck {
+    wanted.mode = if host { Mode::Global } else { Mode::Replicated(proxy.replicas.0) };
+    wanted.publish = if host { Publish::Host } else { Publish::Ingress };
+    wanted.ports = ports;
+    wanted.constraints = proxy.constraints.clone();
+    wanted.spread = proxy.spread.clone();
+    wanted.rollback = Policy { failure_action: settings::FailureAction::Pause, ..policy };
+    wanted.update = policy;
+    wanted.stop_signal = proxy.stop_signal.0.clone();
+    wanted.stop_grace_period = proxy.stop_grace_period.0;
+    wanted.health_check = proxy.health_check.as_ref().map(|check| settings::HealthCheck {
         test: check.test.clone().unwrap_or_else(|| default_test(health_path)),
         interval: check.interval.0,
         timeout: check.timeout.0,
         retries: check.retries.0,
         start_period: check.start_period.0,
     });
-    settings.sysctls = proxy.sysctls.0.clone();
-    settings.labels = proxy.labels.0.clone();
-    settings.container_labels = proxy.container_labels.0.clone();
-    settings.env = proxy.env.0.clone();
-    settings.limits.memory = proxy.resources.memory_limit.map(|size| size.0);
-    settings.reservations.memory = proxy.resources.memory_reservation.map(|size| size.0);
-    settings
+    wanted.sysctls = proxy.sysctls.0.clone();
+    wanted.labels = proxy.labels.0.clone();
+    wanted.container_labels = proxy.container_labels.0.clone();
+    wanted.env = proxy.env.0.clone();
+    wanted.limits.memory = proxy.resources.memory_limit.map(|size| size.0);
+    wanted.reservations.memory = proxy.resources.memory_reservation.map(|size| size.0);
+    wanted
 }
 
 /// A request to the health path, by whichever of wget (Alpine's and Debian's busybox) and curl (the official

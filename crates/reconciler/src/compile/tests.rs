@@ -241,7 +241,7 @@ fn a_cluster_that_is_not_read_has_no_spec_and_others_do() {
         in_cluster("in-west", "n3", "west"),
     ];
     insta::assert_snapshot!(shown(&compile(&desired(services), &published, &settings)), @r"
-    east on {n1, n3}
+    east on {n1}
       {x.local} -> in-east {10.0.0.9:8080}
     in-east: routed (a task has run)
     in-east-off: refused

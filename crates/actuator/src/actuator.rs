@@ -1,0 +1,168 @@
+//! The loop of one cluster: read, plan, say, execute.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use driver::{Level, Next};
+use model::{Published, Target};
+use tokio::sync::watch;
+
+use crate::counters::Counters;
+use crate::execute::execute;
+use crate::inventory::Reader;
+use crate::memory::Memory;
+use crate::moment::Clock;
+use crate::plan::{Plan, plan};
+use crate::rollout::Rollout;
+use crate::settings::Settings;
+use crate::status::{Ended, Outcome, Status};
+use crate::step::{ServiceWrite, Step};
+
+/// How soon to look at what was just written.
+const AFTER_A_WRITE: Duration = Duration::from_millis(100);
+
+/// Brings one cluster's proxies to their target, step by step.
+pub struct Actuator<S> {
+    swarm: S,
+    settings: Settings,
+    target: watch::Receiver<Option<Arc<Target>>>,
+    published: watch::Sender<Option<Published>>,
+    status: watch::Sender<Option<Arc<Status>>>,
+    counters: Arc<Counters>,
+    reader: Reader,
+    memory: Memory,
+    clock: Clock,
+}
+
+/// What others see of an actuator.
+#[derive(Clone, Debug)]
+pub struct Outputs {
+    /// What is live; none before the first complete read.
+    pub published: watch::Receiver<Option<Published>>,
+    /// How things stand; none before the first complete read.
+    pub status: watch::Receiver<Option<Arc<Status>>>,
+    /// What was counted.
+    pub counters: Arc<Counters>,
+}
+
+impl<S: swarm::Write> Actuator<S> {
+    /// An actuator with an empty memory, and what others see of it. The settings must have passed
+    /// [`Settings::check`].
+    pub fn new(swarm: S, settings: Settings, target: watch::Receiver<Option<Arc<Target>>>) -> (Self, Outputs) {
+        let (published, published_receiver) = watch::channel(None);
+        let (status, status_receiver) = watch::channel(None);
+        let counters = Arc::new(Counters::default());
+        let outputs =
+            Outputs { published: published_receiver, status: status_receiver, counters: Arc::clone(&counters) };
+        let actuator = Self {
+            swarm,
+            settings,
+            target,
+            published,
+            status,
+            counters,
+            reader: Reader::default(),
+            memory: Memory::default(),
+            clock: Clock::start(),
+        };
+        (actuator, outputs)
+    }
+
+    async fn look(&mut self) -> swarm::Result<Next> {
+        let now = self.clock.now();
+        let inventory = self.reader.read(&self.swarm, &self.settings, &self.memory, now).await?;
+        let target = self.target.borrow_and_update().clone();
+        let Plan { steps, published, status, next, memory, ended } =
+            plan(target.as_deref(), &inventory, &self.settings, &self.memory, now);
+        self.memory = memory;
+        if let Some(ended) = &ended {
+            self.tell_end(ended);
+        }
+        self.published.send_if_modified(|before| replace_if_other(before, Some(published)));
+        self.status.send_if_modified(|before| replace_if_other(before, Some(Arc::new(status))));
+        if steps.is_empty() {
+            return Ok(Next::After(next));
+        }
+        self.execute(&steps).await?;
+        Ok(Next::After(AFTER_A_WRITE))
+    }
+
+    async fn execute(&mut self, steps: &[Step]) -> swarm::Result<()> {
+        // A pass can be dropped at any await: what it may have touched by then is to be read anew.
+        self.reader.forget();
+        let executed = execute(&self.swarm, steps, self.settings.registry_auth.as_ref(), &self.counters).await;
+        log_steps(&self.settings, &steps[..executed.steps]);
+        self.memory.in_use.extend(executed.in_use);
+        if let Some(ServiceWrite { spec, attempt, reason, .. }) = executed.written {
+            let now = self.clock.now();
+            let before = self.memory.rollout.take();
+            if let Some(ended) = before.and_then(|rollout| Ended::of(&rollout, Outcome::Superseded, now)) {
+                self.tell_end(&ended);
+                self.memory.last = Some(ended);
+            }
+            self.memory.rollout = Some(Rollout::new(attempt, &spec, reason, true, now));
+        }
+        executed.error.map_or(Ok(()), Err)
+    }
+
+    fn tell_end(&self, ended: &Ended) {
+        self.counters.ended(ended);
+        let Ended { generation, outcome, seconds, reason } = ended;
+        let (cluster, generation, outcome) = (&self.settings.cluster, generation.short(), outcome.as_str());
+        tracing::info!(%cluster, %generation, %reason, %outcome, seconds, "rollout ended");
+    }
+}
+
+impl<S: swarm::Write> Level for Actuator<S> {
+    type Error = swarm::Error;
+
+    /// `changed` marks what it saw as seen, and each pass takes the newest value whether it was seen or not.
+    async fn woken(&mut self) {
+        if self.target.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn pass(&mut self) -> Result<Next, Self::Error> {
+        let outcome = self.look().await;
+        let trouble = outcome.as_ref().err().map(ToString::to_string);
+        if trouble.is_some() {
+            // Conflicts among them: somebody else was faster, so nothing that was read before is trusted.
+            self.reader.forget();
+        }
+        self.status.send_if_modified(|status| match status {
+            Some(status) if status.trouble != trouble => {
+                Arc::make_mut(status).trouble.clone_from(&trouble);
+                true
+            }
+            Some(_) | None => false,
+        });
+        outcome
+    }
+}
+
+fn replace_if_other<T: PartialEq>(before: &mut T, value: T) -> bool {
+    let other = *before != value;
+    if other {
+        *before = value;
+    }
+    other
+}
+
+fn log_steps(settings: &Settings, steps: &[Step]) {
+    let cluster = &settings.cluster;
+    for step in steps {
+        match step {
+            Step::CreateService(write) | Step::UpdateService { write, .. } => {
+                let ServiceWrite { attempt, reason, joins, leaves, .. } = write;
+                let generation = attempt.generation.short();
+                tracing::info!(%cluster, %generation, %reason, ?joins, ?leaves, "rollout started");
+            }
+            Step::HoldGeneration { generation, reason, .. } => {
+                let generation = generation.short();
+                tracing::warn!(%cluster, %generation, %reason, "held: the last good is served instead");
+            }
+            Step::CreateConfig(_) | Step::RemoveConfig { .. } => tracing::debug!(%cluster, "{step}"),
+        }
+    }
+}

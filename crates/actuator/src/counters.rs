@@ -1,0 +1,42 @@
+//! What an actuator counts.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::status::{Ended, Outcome};
+
+/// What an actuator counts, from its start.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Rollouts that ended well.
+    pub completed: AtomicU64,
+    /// Rollouts that failed.
+    pub failed: AtomicU64,
+    /// Rollouts that something else took the place of.
+    pub superseded: AtomicU64,
+    /// Config objects created or labelled, tries included.
+    pub config_writes: AtomicU64,
+    /// Creations and updates of the proxy service, tries included.
+    pub service_writes: AtomicU64,
+    /// Config objects removed.
+    pub removals: AtomicU64,
+    /// How long the last rollout that ended well took, in milliseconds; 0 before the first.
+    pub last_rollout_milliseconds: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn add(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a rollout that ended.
+    pub(crate) fn ended(&self, ended: &Ended) {
+        Self::add(match ended.outcome {
+            Outcome::Completed => &self.completed,
+            Outcome::Failed => &self.failed,
+            Outcome::Superseded => &self.superseded,
+        });
+        if ended.outcome == Outcome::Completed {
+            self.last_rollout_milliseconds.store((ended.seconds * 1000.0) as u64, Ordering::Relaxed);
+        }
+    }
+}

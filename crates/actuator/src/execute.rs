@@ -1,0 +1,102 @@
+//! Obeys a plan: writes its steps in their order and stops at the first that fails. It decides nothing; what
+//! to do after a failure is the next plan's question, and a step that was not answered may have happened.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::ConfigId;
+use swarm::{Class, Error, RegistryAuth};
+
+use crate::counters::Counters;
+use crate::spec::fill_in_ids;
+use crate::step::{ServiceWrite, Step};
+
+/// What was done.
+#[derive(Debug, Default)]
+pub struct Executed {
+    /// How many steps.
+    pub steps: usize,
+    /// Whether config objects were created, labelled or removed, or may have been.
+    pub objects_touched: bool,
+    /// The spec that was written to the service, if it was.
+    pub written: Option<ServiceWrite>,
+    /// The objects that could not be removed because somebody else uses them.
+    pub in_use: BTreeSet<ConfigId>,
+    /// The failure that ended it.
+    pub error: Option<Error>,
+}
+
+/// Writes the steps.
+pub async fn execute(
+    swarm: &impl swarm::Write,
+    steps: &[Step],
+    auth: Option<&RegistryAuth>,
+    counters: &Counters,
+) -> Executed {
+    let mut executed = Executed::default();
+    let mut created = BTreeMap::new();
+    for step in steps {
+        if let Err(error) = one(swarm, step, auth, counters, &mut created, &mut executed).await {
+            executed.error = Some(error);
+            break;
+        }
+        executed.steps += 1;
+    }
+    executed
+}
+
+async fn one(
+    swarm: &impl swarm::Write,
+    step: &Step,
+    auth: Option<&RegistryAuth>,
+    counters: &Counters,
+    created: &mut BTreeMap<String, ConfigId>,
+    executed: &mut Executed,
+) -> swarm::Result<()> {
+    match step {
+        Step::CreateConfig(config) => {
+            executed.objects_touched = true;
+            Counters::add(&counters.config_writes);
+            created.insert(config.name.clone(), swarm.create_config(config).await?);
+        }
+        Step::CreateService(write) => {
+            let spec = with_ids(write, created)?;
+            Counters::add(&counters.service_writes);
+            swarm.create_service(&spec, auth).await?;
+            executed.written = Some(ServiceWrite { spec, ..write.clone() });
+        }
+        Step::UpdateService { id, version, write } => {
+            let spec = with_ids(write, created)?;
+            Counters::add(&counters.service_writes);
+            swarm.update_service(id, *version, &spec, auth).await?;
+            executed.written = Some(ServiceWrite { spec, ..write.clone() });
+        }
+        Step::HoldGeneration { config, .. } => {
+            executed.objects_touched = true;
+            Counters::add(&counters.config_writes);
+            swarm.label_config(config).await?;
+        }
+        Step::RemoveConfig { id, name } => {
+            executed.objects_touched = true;
+            match swarm.remove_config(id).await {
+                Ok(()) => Counters::add(&counters.removals),
+                Err(error) if error.class == Class::NotFound => {}
+                Err(error) if error.class == Class::InUse => {
+                    tracing::debug!(config = %name, "kept: somebody else uses it");
+                    executed.in_use.insert(id.clone());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn with_ids(write: &ServiceWrite, created: &BTreeMap<String, ConfigId>) -> swarm::Result<serde_json::Value> {
+    fill_in_ids(&write.spec, created).map_err(|name| {
+        Error::new(
+            Class::NotFound,
+            "write the proxy service",
+            format!("the plan names the config {name} and does not create it"),
+        )
+    })
+}

@@ -1,0 +1,340 @@
+//! Reads and writes: requests as the Engine sees them, answers good and bad.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use dovetail_engine::{Endpoint, Engine, supported};
+use model::{ConfigId, CreatedAt, InstanceName, ServiceId};
+use serde_json::{Value, json};
+use swarm::{Class, Config, Error, Identity, NewConfig, Read, RegistryAuth, TasksOf, Write};
+
+use crate::fake::{Answer, Fake, Request, broken_off, ok, refusal, silence, stalled, status};
+use crate::{HASTY, PATIENT, connect, patient};
+
+fn nothing_else(request: &Request) -> Answer {
+    panic!("unexpected {}", request.line)
+}
+
+fn main_instance() -> InstanceName {
+    InstanceName::parse("main").unwrap()
+}
+
+fn network_json() -> Value {
+    json!({"Id": "n123", "Name": "app-net", "Driver": "overlay", "Scope": "swarm"})
+}
+
+fn service_json() -> Value {
+    json!({"ID": "s123", "Version": {"Index": 7}, "Spec": {"Name": "web", "Unknown": {"a": 1}}, "PreviousSpec": {"Name": "web"}})
+}
+
+// === What goes over the wire ===
+
+#[tokio::test]
+async fn one_connection_serves_all_calls_and_everything_is_counted() {
+    let fake = Fake::on_socket(|request| match request.line.as_str() {
+        "GET /v1.41/networks/n123?verbose=false&scope=swarm" => ok(network_json()),
+        "GET /v1.41/services/gone" => refusal(404, "service gone not found"),
+        "GET /v1.41/services?status=true" => refusal(500, "broken"),
+        _ => ok(json!([])),
+    });
+    let engine = patient(&fake);
+    engine.tasks(TasksOf::All).await.unwrap();
+    engine.configs(&main_instance()).await.unwrap();
+    engine.network("n123").await.unwrap().unwrap();
+    assert_eq!(engine.raw_service("gone").await, Ok(None));
+    engine.services().await.unwrap_err();
+    assert_eq!(fake.connections(), 1);
+    let traffic = engine.traffic();
+    assert_eq!((traffic.connections, traffic.calls), (1, 6), "one call more for the version");
+    assert!(traffic.bytes_sent > 300 && traffic.bytes_received > 300, "{traffic:?}");
+    assert_eq!(traffic.errors, BTreeMap::from([(Class::Unavailable, 1)]), "what is absent is no error");
+}
+
+#[tokio::test]
+async fn queries_are_what_the_port_says() {
+    let fake = Fake::on_socket(|_| ok(json!([])));
+    let engine = patient(&fake);
+    engine.services().await.unwrap();
+    engine.tasks(TasksOf::All).await.unwrap();
+    engine.tasks(TasksOf::Service("s1".into())).await.unwrap();
+    engine.task_history(&"s1".into()).await.unwrap();
+    engine.configs(&main_instance()).await.unwrap();
+    assert_eq!(
+        fake.lines(),
+        [
+            "GET /v1.41/services?status=true",
+            "GET /v1.41/tasks?filters=%7B%22desired-state%22%3A%5B%22running%22%5D%7D",
+            "GET /v1.41/tasks?filters=%7B%22desired-state%22%3A%5B%22running%22%5D%2C%22service%22%3A%5B%22s1%22%5D%7D",
+            "GET /v1.41/tasks?filters=%7B%22service%22%3A%5B%22s1%22%5D%7D",
+            "GET /v1.41/configs?filters=%7B%22label%22%3A%5B%22dovetail.instance%3Dmain%22%5D%7D",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_newer_engine_is_asked_in_the_oldest_version_it_speaks() {
+    let replaced = AtomicUsize::new(0);
+    let fake = Fake::answering_all(move |request| match request.line.as_str() {
+        "GET /version" if replaced.fetch_add(1, Ordering::SeqCst) == 0 => {
+            ok(json!({"Version": "28.5.2", "ApiVersion": "1.51", "MinAPIVersion": "1.24"}))
+        }
+        "GET /version" => ok(json!({"Version": "29.1.0", "ApiVersion": "1.52", "MinAPIVersion": "1.44"})),
+        line if line.starts_with("GET /v1.44/") => ok(json!([])),
+        _ => status(400, "client version 1.41 is too old. Minimum supported API version is 1.44, please upgrade"),
+    });
+    let engine = patient(&fake);
+    // The engine was upgraded between the two: one pass fails, the next one knows.
+    assert_eq!(engine.services().await.unwrap_err().class, Class::Refused);
+    engine.services().await.unwrap();
+    engine.configs(&main_instance()).await.unwrap();
+    let lines = fake.lines();
+    assert_eq!(lines[0], "GET /v1.41/services?status=true");
+    assert!(lines[1..].iter().all(|line| line.starts_with("GET /v1.44/")), "{lines:?}");
+}
+
+#[tokio::test]
+async fn an_engine_that_is_too_old_is_recognised_without_naming_a_version() {
+    let fake = Fake::answering_all(|request| match request.line.as_str() {
+        "GET /version" => ok(json!({"Version": "19.03.15", "ApiVersion": "1.40", "MinAPIVersion": "1.12"})),
+        "GET /info" => ok(json!({"Swarm": {"LocalNodeState": "active", "ControlAvailable": true}})),
+        _ => nothing_else(request),
+    });
+    let identity = patient(&fake).identity().await.unwrap();
+    assert_eq!(identity, Identity { version: "19.03.15".into(), api: (1, 40), manager: true });
+    assert!(supported(&identity).unwrap_err().contains("API 1.40"));
+}
+
+#[tokio::test]
+async fn services_are_written_whole() {
+    let fake = Fake::on_socket(|request| match request.line.split('?').next().unwrap() {
+        "POST /v1.41/services/create" => status(201, r#"{"ID":"s9","Warning":"image could not be accessed"}"#),
+        "POST /v1.41/services/s1/update" => ok(json!({"Warnings": null})),
+        _ => nothing_else(request),
+    });
+    let engine = patient(&fake);
+    let spec = json!({"Name": "proxy", "Nobody": {"knows": [1.5, null]}});
+    let auth = RegistryAuth::new("c2VjcmV0".into());
+    assert_eq!(engine.create_service(&spec, Some(&auth)).await, Ok(ServiceId::from("s9")));
+    engine.update_service(&"s1".into(), u64::MAX, &spec, Some(&auth)).await.unwrap();
+    engine.update_service(&"s1".into(), 7, &spec, None).await.unwrap();
+    let requests = &fake.requests()[1..];
+    assert_eq!(
+        fake.lines(),
+        [
+            "POST /v1.41/services/create",
+            "POST /v1.41/services/s1/update?version=18446744073709551615",
+            "POST /v1.41/services/s1/update?version=7&registryAuthFrom=spec",
+        ]
+    );
+    assert!(
+        requests.iter().all(|request| request.body == spec && request.headers["content-type"] == "application/json")
+    );
+    let auths: Vec<_> =
+        requests.iter().map(|request| request.headers.get("x-registry-auth").map(String::as_str)).collect();
+    assert_eq!(auths, [Some("c2VjcmV0"), Some("c2VjcmV0"), None]);
+}
+
+#[tokio::test]
+async fn configs_are_created_labelled_and_removed() {
+    let fake = Fake::on_socket(|request| match request.line.as_str() {
+        "POST /v1.41/configs/create" => status(201, r#"{"ID":"c9"}"#),
+        "POST /v1.41/configs/c9/update?version=5" => status(200, ""),
+        "DELETE /v1.41/configs/c9" => status(204, ""),
+        _ => nothing_else(request),
+    });
+    let engine = patient(&fake);
+    let labels = BTreeMap::from([("dovetail.instance".to_owned(), "main".to_owned())]);
+    let new = NewConfig { name: "one".into(), labels: labels.clone(), data: b"hi\n"[..].into() };
+    assert_eq!(engine.create_config(&new).await, Ok(ConfigId::from("c9")));
+    let config = Config {
+        id: "c9".into(),
+        version: 5,
+        created_at: CreatedAt(0),
+        name: "one".into(),
+        labels,
+        data: b"hi\n"[..].into(),
+    };
+    engine.label_config(&config).await.unwrap();
+    engine.remove_config(&config.id).await.unwrap();
+    let bodies: Vec<Value> = fake.requests().into_iter().skip(1).map(|request| request.body).collect();
+    let labels = json!({"dovetail.instance": "main"});
+    assert_eq!(
+        bodies,
+        [
+            json!({"Name": "one", "Labels": labels, "Data": "aGkK"}),
+            json!({"Name": "one", "Labels": labels}),
+            Value::Null
+        ]
+    );
+}
+
+// === What becomes of answers ===
+
+#[tokio::test]
+async fn configs_of_another_installation_are_not_ours() {
+    let config = |id: &str, instance: &str| {
+        json!({
+            "ID": id, "Version": {"Index": 1}, "CreatedAt": "2026-11-24T22:20:04.97389781Z",
+            "Spec": {"Name": id, "Labels": {"dovetail.instance": instance}, "Data": "aGkK"},
+        })
+    };
+    let fake = Fake::on_socket(move |_| ok(json!([config("ours", "main"), config("theirs", "other")])));
+    let configs = patient(&fake).configs(&main_instance()).await.unwrap();
+    assert_eq!(
+        configs.iter().map(|config| (config.name.as_str(), &*config.data)).collect::<Vec<_>>(),
+        [("ours", &b"hi\n"[..])]
+    );
+}
+
+#[tokio::test]
+async fn a_service_is_found_by_its_whole_name_only() {
+    let fake = Fake::on_socket(|request| match request.line.as_str() {
+        "GET /v1.41/services/web" | "GET /v1.41/services/s12" | "GET /v1.41/services/s123" => ok(service_json()),
+        // What 20.10.24 says to a text that begins several ids and is no name.
+        "GET /v1.41/services/c" => refusal(400, "service c is ambiguous (2 matches found)"),
+        "GET /v1.41/services/nope" => refusal(404, "service nope not found"),
+        "GET /v1.41/services/lost" => {
+            refusal(500, "rpc error: code = Unknown desc = The swarm does not have a leader.")
+        }
+        _ => nothing_else(request),
+    });
+    let engine = patient(&fake);
+    let found = engine.raw_service("web").await.unwrap().unwrap();
+    assert_eq!((found.version, &found.spec), (7, &service_json()["Spec"]));
+    for absent in ["s12", "s123", "c", "nope", "", "../info", "a b"] {
+        assert_eq!(engine.raw_service(absent).await, Ok(None), "{absent:?}");
+    }
+    assert_eq!(engine.raw_service("lost").await.unwrap_err().class, Class::Unavailable);
+}
+
+#[tokio::test]
+async fn a_network_is_absent_only_when_the_cluster_says_so() {
+    let leader = AtomicUsize::new(1);
+    let fake = Fake::on_socket(move |request| match request.line.split('?').next().unwrap() {
+        "GET /v1.41/networks/n123" | "GET /v1.41/networks/app-net" | "GET /v1.41/networks/n1" => ok(network_json()),
+        "GET /v1.41/networks/local" => ok(json!({"Id": "l", "Name": "local", "Driver": "bridge", "Scope": "local"})),
+        "GET /v1.41/networks/n" => refusal(400, "network n is ambiguous (2 matches found based on ID prefix)"),
+        "GET /v1.41/networks/nope" => refusal(404, "network nope not found"),
+        // The leader is there the first three times that it is asked for.
+        "GET /v1.41/services" if leader.fetch_add(1, Ordering::SeqCst) <= 3 => ok(json!([])),
+        "GET /v1.41/services" => refusal(500, "rpc error: code = Unknown desc = The swarm does not have a leader."),
+        _ => nothing_else(request),
+    });
+    let engine = patient(&fake);
+    assert_eq!(engine.network("app-net").await.unwrap().unwrap().id.as_str(), "n123");
+    assert_eq!(engine.network("n123").await.unwrap().unwrap().name, "app-net");
+    assert_eq!(engine.network("local").await.unwrap().unwrap().scope, "local");
+    for absent in ["n1", "n", "nope", "", "../info", "nope?scope=local", "n 123"] {
+        assert_eq!(engine.network(absent).await, Ok(None), "{absent:?}");
+    }
+    for unknown in ["n1", "n", "nope"] {
+        assert_eq!(engine.network(unknown).await.unwrap_err().class, Class::Unavailable, "{unknown:?}");
+    }
+    assert!(fake.lines().iter().all(|line| !line.contains("info")));
+}
+
+#[tokio::test]
+async fn a_service_that_is_gone_has_no_tasks() {
+    let fake = Fake::on_socket(|_| refusal(404, "service s1 not found"));
+    let engine = patient(&fake);
+    assert_eq!(engine.tasks(TasksOf::Service("s1".into())).await, Ok(Vec::new()));
+    assert_eq!(engine.task_history(&"s1".into()).await, Ok(Vec::new()));
+    assert_eq!(engine.tasks(TasksOf::All).await.unwrap_err().class, Class::NotFound);
+    assert!(engine.traffic().errors.get(&Class::NotFound) == Some(&1));
+}
+
+#[tokio::test]
+async fn refusals_have_their_class_and_say_what_was_tried() {
+    for (code, message, class) in [
+        (500, "rpc error: code = Unknown desc = update out of sequence", Class::Conflict),
+        (409, "rpc error: code = AlreadyExists desc = config c1 already exists", Class::Conflict),
+        (
+            400,
+            "rpc error: code = InvalidArgument desc = config 'c' is in use by the following service: s",
+            Class::InUse,
+        ),
+        (404, "config c not found", Class::NotFound),
+        (400, "nonsense", Class::Refused),
+        (503, "This node is not a swarm manager.", Class::Unavailable),
+    ] {
+        let fake = Fake::on_socket(move |_| refusal(code, message));
+        let engine = patient(&fake);
+        let expected = |operation: &str| Error::new(class, operation, message);
+        assert_eq!(
+            engine.update_service(&"s1".into(), 1, &json!({"Name": "proxy"}), None).await,
+            Err(expected("update service proxy"))
+        );
+        assert_eq!(engine.remove_config(&"c1".into()).await, Err(expected("remove config c1")));
+        assert_eq!(engine.traffic().errors, BTreeMap::from([(class, 2)]));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_stalls_ends_at_the_deadline() {
+    for (what, answer) in [("head", silence as fn() -> Answer), ("body", || stalled("[{}"))] {
+        let fake = Fake::on_socket(move |_| answer());
+        let engine = connect(&fake, HASTY);
+        let outcomes = tokio::time::timeout(Duration::from_secs(10), async {
+            let services = engine.services().await.map(drop);
+            (services, engine.configs(&main_instance()).await.map(drop))
+        });
+        let (services, configs) = outcomes.await.unwrap_or_else(|_| panic!("a stalled {what} has a deadline"));
+        for error in [services.unwrap_err(), configs.unwrap_err()] {
+            assert_eq!(error.class, Class::Unreachable, "{what}: {error}");
+            assert!(error.message.contains("within 300ms") && error.message.contains("unix://"), "{what}: {error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn half_an_answer_is_none() {
+    for (answer, class) in [
+        ((|| broken_off("[")) as fn() -> Answer, Class::Unreachable),
+        (|| status(200, "[{\"ID\":\"s1\""), Class::Malformed),
+        (|| status(200, "[]]"), Class::Malformed),
+        (|| status(200, ""), Class::Malformed),
+        (|| status(200, "<html>"), Class::Malformed),
+        (|| status(302, ""), Class::Malformed),
+    ] {
+        let fake = Fake::on_socket(move |_| answer());
+        let engine = patient(&fake);
+        let errors = [
+            engine.services().await.map(drop).unwrap_err(),
+            engine.tasks(TasksOf::All).await.map(drop).unwrap_err(),
+            engine.configs(&main_instance()).await.map(drop).unwrap_err(),
+            engine.raw_service("web").await.map(drop).unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(error.class, class, "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_engine_is_unreachable_and_says_where() {
+    for (endpoint, said) in [
+        ("unix:///nowhere/docker.sock", "No such file or directory"),
+        // Nobody listens on port 1.
+        ("tcp://127.0.0.1:1", "Connection refused"),
+    ] {
+        let engine = Engine::connect(&Endpoint::parse(endpoint, None).unwrap(), PATIENT).unwrap();
+        for error in [engine.services().await.unwrap_err(), engine.configs(&main_instance()).await.unwrap_err()] {
+            assert_eq!(error.class, Class::Unreachable);
+            assert!(error.message.contains(endpoint) && error.message.contains(said), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_long_answer_is_read_too() {
+    let task = |number: usize| {
+        json!({
+            "ID": format!("t{number}"), "CreatedAt": "2026-11-24T22:20:04.97389781Z", "ServiceID": "s1",
+            "Spec": {"ContainerSpec": {"Image": "x".repeat(1000)}}, "Status": {"State": "running"},
+            "DesiredState": "running",
+        })
+    };
+    let fake = Fake::on_socket(move |_| ok((0..3000).map(task).collect()));
+    assert_eq!(patient(&fake).tasks(TasksOf::All).await.unwrap().len(), 3000);
+}

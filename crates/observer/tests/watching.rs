@@ -1,0 +1,614 @@
+//! The observer's loop on a Swarm in memory, on paused time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dovetail_observer::{Observer, Settings, ShortCircuits, observe_once};
+use driver::{Pacing, Reporter, Status};
+use embedded::{Call, Fault, ServiceBuilder, Swarm, Verb};
+use model::{Backends, Code, Desired, Scale, Service, labels};
+use swarm::{Class, TasksOf};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// A change of a service is known after this long: the burst, and the calls.
+const SOON: Duration = Duration::from_millis(200);
+/// What raises no event is known after this long: the poll.
+const POLL: Duration = Duration::from_millis(3200);
+/// A pass after failures comes at the latest after this long.
+const LONGEST_RETRY: Duration = Duration::from_secs(50);
+
+/// A running observer.
+struct World {
+    swarm: Swarm,
+    desired: watch::Receiver<Option<Arc<Desired>>>,
+    status: watch::Receiver<Status>,
+    short_circuits: Arc<ShortCircuits>,
+    stop: CancellationToken,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// A swarm with the network `app`.
+fn new_swarm() -> Swarm {
+    let swarm = Swarm::new();
+    swarm.create_network("app").unwrap();
+    swarm
+}
+
+fn start(swarm: &Swarm) -> World {
+    let (observer, desired) = Observer::new(swarm.clone(), Settings::default());
+    let short_circuits = observer.short_circuits();
+    let (reporter, status) = Reporter::new("observer");
+    let stop = CancellationToken::new();
+    tokio::spawn(driver::run(observer, Pacing::default(), reporter, stop.clone()));
+    World { swarm: swarm.clone(), desired, status, short_circuits, stop }
+}
+
+fn task_mode(swarm: &Swarm, name: &str) -> ServiceBuilder {
+    let host = format!("{name}.local");
+    swarm.service(name).network("app").label(labels::HOSTS, &host).label(labels::PORT, "80")
+}
+
+fn vip_mode(swarm: &Swarm, name: &str) -> ServiceBuilder {
+    task_mode(swarm, name).label(labels::BACKEND_MODE, "vip")
+}
+
+fn service<'a>(desired: &'a Desired, name: &str) -> Option<&'a Arc<Service>> {
+    desired.services.values().find(|service| service.name == name)
+}
+
+/// How many tasks of a service are known; none if it is not in task mode, or if its list is stale.
+fn tasks(desired: &Desired, name: &str) -> Option<usize> {
+    match &service(desired, name)?.backends {
+        Backends::Tasks { tasks, stale: false } => Some(tasks.len()),
+        Backends::Tasks { .. } | Backends::Vip { .. } => None,
+    }
+}
+
+fn has_run(desired: &Desired, name: &str) -> bool {
+    service(desired, name).is_some_and(|service| matches!(&service.backends, Backends::Vip { has_run: true, .. }))
+}
+
+impl World {
+    /// Waits for a published value; panics if there is none in time.
+    async fn within(&mut self, limit: Duration, what: &str, condition: impl Fn(&Desired) -> bool) -> Arc<Desired> {
+        let found = timeout(limit, self.desired.wait_for(|desired| desired.as_ref().is_some_and(|d| condition(d))))
+            .await
+            .map(|found| found.expect("the observer runs").clone().expect("a value"));
+        match found {
+            Ok(desired) => desired,
+            Err(_) => panic!("not within {limit:?}: {what}; published is {:#?}", self.desired.borrow()),
+        }
+    }
+
+    fn nothing_published(&self) -> bool {
+        !self.desired.has_changed().expect("the observer runs")
+    }
+
+    fn counted(&self, kind: &str, reason: &str) -> u64 {
+        let lines = self.short_circuits.snapshot();
+        lines.iter().find(|line| line.kind == kind && line.reason == reason).expect("a reason").count
+    }
+
+    fn made(&self, verb: Verb) -> usize {
+        self.swarm.calls().iter().filter(|call| call.verb() == verb).count()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_there_is_published_at_the_start() {
+    let swarm = new_swarm();
+    task_mode(&swarm, "task").replicas(3).create().unwrap();
+    vip_mode(&swarm, "vip").create().unwrap();
+    swarm.service("bystander").create().unwrap();
+    swarm.settled(LONGEST_RETRY).await;
+    let mut world = start(&swarm);
+    let desired = world.within(SOON, "both candidates", |desired| desired.services.len() == 2).await;
+    assert_eq!(tasks(&desired, "task"), Some(3));
+    assert!(has_run(&desired, "vip"));
+    let names: Vec<&str> = desired.networks.values().map(|network| network.name.as_str()).collect();
+    assert_eq!(names, ["app"]);
+    assert_eq!(*desired, observe_once(&swarm).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_cluster_is_an_answer_too() {
+    let mut world = start(&new_swarm());
+    let desired = world.within(SOON, "an empty answer", |_| true).await;
+    assert_eq!(*desired, Desired::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_falls_between_subscription_and_list() {
+    let swarm = new_swarm();
+    // Something happens after the list is read, and before its answer arrives.
+    swarm.inject(Fault::on(Verb::Services).once().late(Duration::from_secs(1)));
+    let mut world = start(&swarm);
+    sleep(Duration::from_millis(500)).await;
+    vip_mode(&swarm, "vip").create().unwrap();
+    let limit = Duration::from_millis(500) + Duration::from_secs(1) + SOON;
+    world.within(limit, "the service created meanwhile", |desired| service(desired, "vip").is_some()).await;
+    let order: Vec<Verb> = swarm.calls().iter().map(Call::verb).collect();
+    assert_eq!(order[..2], [Verb::Events, Verb::Services]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_published_before_everything_is_listed() {
+    for (what, fault) in [
+        ("services", Fault::on(Verb::Services)),
+        ("tasks", Fault::on(Verb::Tasks)),
+        ("networks", Fault::on(Verb::Network)),
+    ] {
+        let swarm = new_swarm();
+        task_mode(&swarm, "task").create().unwrap();
+        swarm.settled(LONGEST_RETRY).await;
+        let fault = swarm.inject(fault.fail(Class::Unavailable));
+        let mut world = start(&swarm);
+        sleep(Duration::from_secs(60)).await;
+        assert!(world.desired.borrow().is_none(), "without {what}");
+        assert!(world.status.borrow().failures_in_a_row > 3, "without {what}");
+        assert!(observe_once(&swarm).await.is_err(), "without {what}");
+        fault.lift();
+        world.within(LONGEST_RETRY, "the task", |desired| tasks(desired, "task") == Some(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vip_service_is_published_and_then_left_alone() {
+    let swarm = new_swarm();
+    let mut world = start(&swarm);
+    vip_mode(&swarm, "vip").replicas(4).create().unwrap();
+    let before = world.within(POLL, "the VIP service runs", |desired| has_run(desired, "vip")).await;
+    swarm.settled(LONGEST_RETRY).await;
+    sleep(POLL).await;
+    assert!(world.nothing_published());
+
+    swarm.scale("vip", 2).unwrap();
+    sleep(POLL).await;
+    swarm.scale("vip", 6).unwrap();
+    sleep(POLL).await;
+    swarm.update_image("vip", "app:2").unwrap();
+    swarm.settled(LONGEST_RETRY).await;
+    swarm.set_env("vip", "A", "b").unwrap();
+    swarm.settled(LONGEST_RETRY).await;
+    swarm.set_label("vip", "team", "a").unwrap();
+    sleep(POLL).await;
+    swarm.remove_label("vip", "team").unwrap();
+    sleep(POLL).await;
+    for task in swarm.running_tasks("vip") {
+        swarm.kill_task(&task.id);
+    }
+    sleep(Duration::from_secs(120)).await;
+    assert!(world.nothing_published());
+    assert!(Arc::ptr_eq(&before, world.desired.borrow().as_ref().unwrap()));
+    assert_eq!(world.counted("spared", "replicas"), 2);
+    assert_eq!(world.counted("spared", "task_template"), 2);
+    assert_eq!(world.counted("spared", "labels"), 2);
+    assert!(world.counted("spared", "running") >= 2);
+    assert_eq!(world.made(Verb::Tasks), 0);
+
+    // And yet it lives.
+    swarm.set_label("vip", labels::PORT, "81").unwrap();
+    world
+        .within(SOON, "the new port", |desired| {
+            service(desired, "vip").unwrap().asked.as_ref().is_ok_and(|request| request.port.get() == 81)
+        })
+        .await;
+    assert_eq!(world.counted("routing", "routing_labels"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_edges_of_a_vip_service_are_published_once_each() {
+    let swarm = new_swarm();
+    swarm.create_network("other").unwrap();
+    vip_mode(&swarm, "vip").create().unwrap();
+    swarm.settled(LONGEST_RETRY).await;
+    let mut world = start(&swarm);
+    world.within(SOON, "it runs", |desired| has_run(desired, "vip")).await;
+
+    swarm.scale("vip", 0).unwrap();
+    world.within(SOON, "it is at zero", |desired| service(desired, "vip").unwrap().scale == Scale::Zero).await;
+    sleep(POLL).await;
+    assert!(world.nothing_published());
+
+    swarm.scale("vip", 2).unwrap();
+    world.within(POLL, "it runs again", |desired| has_run(desired, "vip")).await;
+    sleep(POLL).await;
+    assert!(world.nothing_published());
+
+    swarm.add_network("vip", "other").unwrap();
+    world.within(SOON, "it is on two networks", |desired| desired.networks.len() == 2).await;
+    swarm.settled(LONGEST_RETRY).await;
+    world.within(POLL, "it has two addresses", |desired| {
+        matches!(&service(desired, "vip").unwrap().backends, Backends::Vip { addresses, .. } if addresses.len() == 2)
+    })
+    .await;
+
+    swarm.remove_service("vip").unwrap();
+    let desired = world.within(SOON, "it is gone", |desired| desired.services.is_empty()).await;
+    assert!(desired.networks.is_empty());
+    assert_eq!(world.counted("routing", "service_removed"), 1);
+    assert_eq!(world.counted("routing", "scaled_to_zero"), 1);
+    assert_eq!(world.counted("routing", "scaled_up"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_global_vip_service_on_one_node_survives_its_updates() {
+    let swarm = new_swarm();
+    vip_mode(&swarm, "vip").global().create().unwrap();
+    swarm.settled(LONGEST_RETRY).await;
+    let mut world = start(&swarm);
+    world.within(SOON, "it runs", |desired| has_run(desired, "vip")).await;
+    swarm.update_image("vip", "app:2").unwrap();
+    sleep(Duration::from_secs(60)).await;
+    swarm.kill_task(&swarm.running_tasks("vip")[0].id);
+    sleep(Duration::from_secs(60)).await;
+    assert!(world.nothing_published());
+    swarm.drain("node-1").unwrap();
+    world
+        .within(Duration::from_secs(40), "it is at zero", |desired| {
+            service(desired, "vip").unwrap().scale == Scale::Zero
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn scaling_in_task_mode_is_seen_within_a_second_of_its_tasks() {
+    let swarm = new_swarm();
+    task_mode(&swarm, "task").create().unwrap();
+    swarm.settled(LONGEST_RETRY).await;
+    let mut world = start(&swarm);
+    world.within(SOON, "one task", |desired| tasks(desired, "task") == Some(1)).await;
+    for replicas in [4, 2] {
+        // Not in step with the poll.
+        sleep(Duration::from_millis(10_700)).await;
+        swarm.scale("task", replicas as u64).unwrap();
+        swarm.eventually("its tasks run", |swarm| swarm.running_tasks("task").len() == replicas).await;
+        world
+            .within(Duration::from_secs(1), "they are known", |desired| tasks(desired, "task") == Some(replicas))
+            .await;
+    }
+    // The wish for more is seen before they run; those to be gone are gone with the wish.
+    assert_eq!(world.counted("spared", "replicas"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rolling_update_in_task_mode_is_followed_closely() {
+    let swarm = new_swarm();
+    let update = serde_json::json!({ "Parallelism": 1, "Delay": 5_000_000_000_u64, "Order": "start-first" });
+    task_mode(&swarm, "task").replicas(3).update_config(update).create().unwrap();
+    swarm.settled(LONGEST_RETRY).await;
+    let mut world = start(&swarm);
+    world.within(SOON, "three tasks", |desired| tasks(desired, "task") == Some(3)).await;
+    swarm.update_image("task", "app:2").unwrap();
+    let ids =
+        |tasks: &[swarm::Task]| tasks.iter().map(|task| task.id.clone()).collect::<std::collections::BTreeSet<_>>();
+    let known = |desired: &Desired| match &service(desired, "task").unwrap().backends {
+        Backends::Tasks { tasks, .. } => tasks.iter().map(|task| task.id.clone()).collect(),
+        Backends::Vip { .. } => std::collections::BTreeSet::new(),
+    };
+    let mut behind = Duration::ZERO;
+    let mut worst = Duration::ZERO;
+    for _ in 0..600 {
+        let running = ids(&swarm.running_tasks("task"));
+        let seen = known(world.desired.borrow().as_ref().unwrap());
+        behind = if running == seen { Duration::ZERO } else { behind + Duration::from_millis(50) };
+        worst = worst.max(behind);
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert!(worst > Duration::ZERO, "the update moved nothing");
+    assert!(worst <= Duration::from_secs(1), "what is known was behind for {worst:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_raises_no_event_and_is_found_by_the_poll() {
+    let swarm = new_swarm();
+    task_mode(&swarm, "task").replicas(2).create().unwrap();
+    swarm.settled(LONGEST_RETRY).await;
+    let mut world = start(&swarm);
+    world.within(SOON, "two tasks", |desired| tasks(desired, "task") == Some(2)).await;
+    sleep(Duration::from_secs(60)).await;
+    swarm.kill_task(&swarm.running_tasks("task")[0].id);
+    world.within(POLL, "one task", |desired| tasks(desired, "task") == Some(1)).await;
+    swarm.eventually("two run again", |swarm| swarm.running_tasks("task").len() == 2).await;
+    world.within(Duration::from_secs(1), "two tasks", |desired| tasks(desired, "task") == Some(2)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_node_takes_its_tasks_along() {
+    let swarm = new_swarm();
+    swarm.add_node("node-2").unwrap();
+    task_mode(&swarm, "task").replicas(2).create().unwrap();
+    swarm.settled(LONGEST_RETRY).await;
+    let mut world = start(&swarm);
+    world.within(SOON, "two tasks", |desired| tasks(desired, "task") == Some(2)).await;
+    swarm.kill_node("node-2").unwrap();
+    let limit = Duration::from_secs(15) + POLL;
+    world.within(limit, "one task", |desired| tasks(desired, "task") == Some(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_list_of_tasks_keeps_them_stale_and_recovers() {
+    let swarm = new_swarm();
+    for number in 0..6 {
+        task_mode(&swarm, &format!("task{number}")).create().unwrap();
+    }
+    vip_mode(&swarm, "vip").create().unwrap();
+    swarm.settled(LONGEST_RETRY).await;
+    let mut world = start(&swarm);
+    world.within(SOON, "all tasks", |desired| (0..6).all(|n| tasks(desired, &format!("task{n}")) == Some(1))).await;
+
+    // The lists of all tasks fail, and so do those of one service alone.
+    let fault = swarm.inject(Fault::on(Verb::Tasks).fail(Class::Unavailable));
+    let desired = world
+        .within(POLL, "stale tasks", |desired| {
+            (0..6).all(|number| match &service(desired, &format!("task{number}")).unwrap().backends {
+                Backends::Tasks { tasks, stale } => *stale && tasks.len() == 1,
+                Backends::Vip { .. } => false,
+            })
+        })
+        .await;
+    assert!(has_run(&desired, "vip"));
+    // Nothing else stands still.
+    swarm.set_label("vip", labels::PORT, "81").unwrap();
+    world
+        .within(SOON, "the new port", |desired| {
+            service(desired, "vip").unwrap().asked.as_ref().is_ok_and(|request| request.port.get() == 81)
+        })
+        .await;
+    sleep(Duration::from_secs(60)).await;
+    assert!(world.nothing_published());
+    fault.lift();
+    world.within(POLL, "fresh tasks", |desired| (0..6).all(|n| tasks(desired, &format!("task{n}")) == Some(1))).await;
+    // A good list without tasks does withdraw.
+    swarm.inject(Fault::on(Verb::Tasks).nothing());
+    world.within(POLL, "no tasks", |desired| tasks(desired, "task0") == Some(0)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_failing_list_makes_one_service_stale() {
+    let swarm = new_swarm();
+    let bad = task_mode(&swarm, "bad").create().unwrap();
+    task_mode(&swarm, "good").create().unwrap();
+    swarm.settled(LONGEST_RETRY).await;
+    let mut world = start(&swarm);
+    world.within(SOON, "both", |desired| tasks(desired, "good") == Some(1)).await;
+    swarm.inject(Fault::when(move |call| *call == Call::Tasks(TasksOf::Service(bad.clone()))).fail(Class::Malformed));
+    let desired = world.within(POLL, "the bad one is stale", |desired| tasks(desired, "bad").is_none()).await;
+    assert_eq!(tasks(&desired, "good"), Some(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_is_down_withdraws_nothing() {
+    let swarm = new_swarm();
+    task_mode(&swarm, "task").replicas(2).create().unwrap();
+    vip_mode(&swarm, "vip").create().unwrap();
+    swarm.settled(LONGEST_RETRY).await;
+    let mut world = start(&swarm);
+    world.within(SOON, "both", |desired| desired.services.len() == 2).await;
+    swarm.engine_down();
+    sleep(Duration::from_secs(30)).await;
+    swarm.scale("task", 3).unwrap();
+    sleep(Duration::from_secs(30)).await;
+    assert!(world.nothing_published());
+    assert!(world.status.borrow().failures_in_a_row > 3);
+    swarm.engine_up();
+    world.within(LONGEST_RETRY, "what happened meanwhile", |desired| tasks(desired, "task") == Some(3)).await;
+    assert_eq!(swarm.open_event_streams(), 1);
+    sleep(Duration::from_secs(20)).await;
+    swarm.set_label("vip", labels::PORT, "81").unwrap();
+    world.within(SOON, "an event", |desired| service(desired, "vip").unwrap().labels[labels::PORT] == "81").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_network_is_not_taken_for_gone_while_there_is_no_leader() {
+    let swarm = new_swarm();
+    vip_mode(&swarm, "vip").create().unwrap();
+    swarm.settled(LONGEST_RETRY).await;
+    // Each time the leader is lost between the list and the lookup of the network, which answers 404 then.
+    for pass in 0..20 {
+        swarm.inject(Fault::on(Verb::Services).skip(pass + 1).once().fail(Class::Unavailable));
+    }
+    let lying = swarm.inject(Fault::on(Verb::Network).nothing());
+    let mut world = start(&swarm);
+    sleep(Duration::from_secs(30)).await;
+    assert!(lying.hits() > 3);
+    assert!(world.desired.borrow().is_none());
+    swarm.clear_faults();
+    let desired = world.within(LONGEST_RETRY, "it runs", |desired| has_run(desired, "vip")).await;
+    assert_eq!(desired.networks.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_network_that_is_really_not_there_is_left_out() {
+    let swarm = new_swarm();
+    let other = swarm.create_network("other").unwrap();
+    vip_mode(&swarm, "vip").network("other").create().unwrap();
+    swarm.settled(LONGEST_RETRY).await;
+    swarm.inject(Fault::when(move |call| *call == Call::Network(other.as_str().to_owned())).nothing());
+    let mut world = start(&swarm);
+    let desired = world.within(SOON, "it runs", |desired| has_run(desired, "vip")).await;
+    assert_eq!(desired.networks.len(), 1);
+    swarm.clear_faults();
+    // Asked again once networks change.
+    swarm.create_network("third").unwrap();
+    world.within(SOON, "both networks", |desired| desired.networks.len() == 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unread_network_holds_back_its_service_alone() {
+    let swarm = new_swarm();
+    let other = swarm.create_network("other").unwrap();
+    let mut world = start(&swarm);
+    world.within(SOON, "an empty answer", |_| true).await;
+    let key = other.as_str().to_owned();
+    let fault = swarm.inject(Fault::when(move |call| *call == Call::Network(key.clone())).fail(Class::Unavailable));
+    vip_mode(&swarm, "held-back").network("other").create().unwrap();
+    vip_mode(&swarm, "fine").create().unwrap();
+    let desired = world.within(POLL, "the other one", |desired| has_run(desired, "fine")).await;
+    assert!(
+        service(&desired, "held-back").is_none(),
+        "with one network unread, the other would look like the only one"
+    );
+    fault.lift();
+    world.within(POLL, "both", |desired| has_run(desired, "held-back")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_stream_is_opened_again_and_everything_listed() {
+    for (what, lose) in
+        [("broken", Swarm::break_event_streams as fn(&Swarm)), ("ended", Swarm::end_event_streams as fn(&Swarm))]
+    {
+        let swarm = new_swarm();
+        vip_mode(&swarm, "vip").create().unwrap();
+        swarm.settled(LONGEST_RETRY).await;
+        let mut world = start(&swarm);
+        world.within(SOON, "it runs", |desired| has_run(desired, "vip")).await;
+        sleep(Duration::from_secs(10)).await;
+        swarm.clear_calls();
+        lose(&swarm);
+        sleep(SOON).await;
+        assert_eq!(world.made(Verb::Events), 1, "{what}");
+        assert_eq!(swarm.open_event_streams(), 1, "{what}");
+        assert!(world.nothing_published(), "{what}");
+        swarm.set_label("vip", labels::PORT, "81").unwrap();
+        world.within(SOON, what, |desired| service(desired, "vip").unwrap().labels[labels::PORT] == "81").await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_events_the_poll_is_the_floor() {
+    for (what, fault) in [
+        ("refused", Fault::on(Verb::Events).fail(Class::Refused)),
+        ("never established", Fault::on(Verb::Events).hang()),
+    ] {
+        let swarm = new_swarm();
+        let fault = swarm.inject(fault);
+        let mut world = start(&swarm);
+        let deadline = Settings::default().event_deadline;
+        world.within(deadline + SOON, what, |_| true).await;
+        vip_mode(&swarm, "vip").create().unwrap();
+        world.within(deadline + POLL, what, |desired| service(desired, "vip").is_some()).await;
+        fault.lift();
+        sleep(LONGEST_RETRY).await;
+        assert_eq!(swarm.open_event_streams(), 1, "{what}");
+        swarm.set_label("vip", labels::PORT, "81").unwrap();
+        world.within(SOON, what, |desired| service(desired, "vip").unwrap().labels[labels::PORT] == "81").await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_that_never_come_are_made_up_for_by_the_poll() {
+    let swarm = new_swarm();
+    let mut world = start(&swarm);
+    world.within(SOON, "an empty answer", |_| true).await;
+    swarm.stall_event_streams();
+    vip_mode(&swarm, "vip").create().unwrap();
+    world.within(POLL, "the service", |desired| service(desired, "vip").is_some()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_breaks_at_once_does_not_make_it_spin() {
+    let swarm = new_swarm();
+    vip_mode(&swarm, "vip").create().unwrap();
+    swarm.settled(LONGEST_RETRY).await;
+    let mut world = start(&swarm);
+    world.within(SOON, "it runs", |desired| has_run(desired, "vip")).await;
+    swarm.clear_calls();
+    for _ in 0..1200 {
+        swarm.break_event_streams();
+        sleep(Duration::from_millis(50)).await;
+    }
+    let lists = world.made(Verb::Services);
+    assert!((10..=45).contains(&lists), "{lists} lists in a minute");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_at_rest_is_asked_a_bounded_number_of_times() {
+    for (task_services, services_per_minute, tasks_per_minute) in
+        [(0, 20, 0), (1, 20, 20), (4, 20, 80), (5, 20, 20), (40, 20, 20)]
+    {
+        let swarm = new_swarm();
+        for number in 0..task_services {
+            task_mode(&swarm, &format!("task{number}")).create().unwrap();
+        }
+        vip_mode(&swarm, "vip").create().unwrap();
+        swarm.settled(LONGEST_RETRY).await;
+        let mut world = start(&swarm);
+        world.within(SOON, "everything", |desired| desired.services.len() == task_services + 1).await;
+        sleep(Duration::from_secs(20)).await;
+        swarm.clear_calls();
+        sleep(Duration::from_secs(60)).await;
+        let services = world.made(Verb::Services);
+        let tasks = world.made(Verb::Tasks);
+        let all = swarm.calls().len();
+        assert!(services <= services_per_minute, "{task_services} task services: {services} lists of services");
+        assert!(tasks <= tasks_per_minute, "{task_services} task services: {tasks} lists of tasks");
+        assert_eq!(all, services + tasks, "{:?}", swarm.calls());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_engine_is_asked_less_often() {
+    let swarm = new_swarm();
+    vip_mode(&swarm, "vip").create().unwrap();
+    swarm.settled(LONGEST_RETRY).await;
+    let mut world = start(&swarm);
+    world.within(SOON, "it runs", |desired| has_run(desired, "vip")).await;
+    swarm.inject(Fault::on(Verb::Services).slow(Duration::from_secs(2)));
+    sleep(Duration::from_secs(30)).await;
+    swarm.clear_calls();
+    sleep(Duration::from_secs(220)).await;
+    let at_rest = world.made(Verb::Services);
+    assert!((9..=11).contains(&at_rest), "{at_rest} lists");
+    swarm.clear_calls();
+    // However much happens, it lists half of the time at most.
+    for number in 0..440 {
+        swarm.set_label("vip", "count", &number.to_string()).unwrap();
+        sleep(Duration::from_millis(500)).await;
+    }
+    let busy = world.made(Verb::Services);
+    assert!((20..=56).contains(&busy), "{busy} lists");
+    assert!(world.nothing_published());
+}
+
+#[tokio::test(start_paused = true)]
+async fn configs_and_secrets_wake_nobody() {
+    let swarm = new_swarm();
+    let mut world = start(&swarm);
+    world.within(SOON, "an empty answer", |_| true).await;
+    sleep(Duration::from_millis(500)).await;
+    swarm.clear_calls();
+    swarm.add_secret("secret").unwrap();
+    sleep(SOON).await;
+    assert!(swarm.calls().is_empty());
+    vip_mode(&swarm, "vip").create().unwrap();
+    world.within(SOON, "an event that matters", |desired| service(desired, "vip").is_some()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn labels_that_come_and_go_are_followed() {
+    let swarm = new_swarm();
+    swarm.service("web").network("app").create().unwrap();
+    swarm.settled(LONGEST_RETRY).await;
+    let mut world = start(&swarm);
+    world.within(SOON, "nobody asks", |desired| desired.services.is_empty()).await;
+    swarm.set_label("web", labels::HOSTS, "a;b{}").unwrap();
+    let desired = world.within(SOON, "it asks", |desired| service(desired, "web").is_some()).await;
+    let codes: Vec<Code> =
+        service(&desired, "web").unwrap().asked.as_ref().unwrap_err().iter().map(|p| p.code).collect();
+    assert_eq!(codes, [Code::BadHost, Code::MissingPort]);
+    assert_eq!(world.counted("routing", "labels_added"), 1);
+    swarm.set_label("web", labels::HOSTS, "a.local").unwrap();
+    swarm.set_label("web", labels::PORT, "80").unwrap();
+    world.within(SOON, "it is routed", |desired| tasks(desired, "web") == Some(1)).await;
+    swarm.remove_label("web", labels::HOSTS).unwrap();
+    world.within(SOON, "it asks no more", |desired| desired.services.is_empty()).await;
+    assert_eq!(world.counted("routing", "labels_removed"), 1);
+}
