@@ -9,6 +9,8 @@
 //! Lists whose elements Docker's command line adds and removes singly are merged element by element; any other
 //! list is one value.
 
+use std::sync::LazyLock;
+
 use serde_json::{Map, Value};
 
 /// The live value with every difference between `applied` and `wanted` carried over.
@@ -102,12 +104,11 @@ fn is_empty_map(value: &Value) -> bool {
     value.as_object().is_some_and(Map::is_empty)
 }
 
+type Fields = Map<String, Value>;
+
 /// Both sides as maps, an absent one being empty; `None` if either is something else.
-fn as_maps<'a>(
-    applied: Option<&'a Value>,
-    wanted: Option<&'a Value>,
-) -> Option<(&'a Map<String, Value>, &'a Map<String, Value>)> {
-    static EMPTY: std::sync::LazyLock<Map<String, Value>> = std::sync::LazyLock::new(Map::new);
+fn as_maps<'a>(applied: Option<&'a Value>, wanted: Option<&'a Value>) -> Option<(&'a Fields, &'a Fields)> {
+    static EMPTY: LazyLock<Fields> = LazyLock::new(Map::new);
     match (applied, wanted) {
         (Some(Value::Object(applied)), Some(Value::Object(wanted))) => Some((applied, wanted)),
         (Some(Value::Object(applied)), None) => Some((applied, &EMPTY)),

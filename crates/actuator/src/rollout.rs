@@ -1,4 +1,4 @@
-//! Judges a rollout by the live spec and the tasks. What Swarm says of it ([`UpdateStatus`]) is a hint: it is
+//! Judges a rollout by the live spec and the tasks. What Swarm says of it ([`swarm::UpdateStatus`]) is a hint: it is
 //! absent after an update that touched no task, and `updating` can last for ever.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -9,8 +9,8 @@ impl Store {
     pub(crate) fn create_config(&mut self, new: &NewConfig) -> Result<ConfigId> {
         let operation = format!("create config {}", new.name);
         if !is_object_name(&new.name) {
-            let message = "invalid name, only 64 [a-zA-Z0-9-_.] characters allowed, and the start and end character must \
-                           be [a-zA-Z0-9]";
+            let message = "invalid name, only 64 [a-zA-Z0-9-_.] characters allowed, and the start and end character \
+                           must be [a-zA-Z0-9]";
             return Err(Error::new(Class::Refused, operation, message));
         }
         if new.data.is_empty() || new.data.len() >= self.config_limit {

@@ -35,9 +35,8 @@ struct Identity {
 impl Identity {
     fn from_env() -> Self {
         // Docker gives every container its own host name; that is the name in `docker ps`.
-        let instance = fs::read_to_string("/proc/sys/kernel/hostname")
-            .map(|name| name.trim().to_owned())
-            .unwrap_or_default();
+        let instance =
+            fs::read_to_string("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned()).unwrap_or_default();
         Self {
             instance,
             version: env::var("VERSION").unwrap_or_else(|_| "0.1".to_owned()),
@@ -62,9 +61,7 @@ async fn main() -> io::Result<()> {
     let stop = stop_signal()?;
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await?;
     println!("listening on {}", listener.local_addr()?);
-    axum::serve(listener, app(Identity::from_env()))
-        .with_graceful_shutdown(stop)
-        .await
+    axum::serve(listener, app(Identity::from_env())).with_graceful_shutdown(stop).await
 }
 
 fn app(identity: Identity) -> Router {
@@ -82,9 +79,9 @@ fn app(identity: Identity) -> Router {
 fn port(port: Option<String>, listen_port: Option<String>) -> io::Result<u16> {
     match port.or(listen_port) {
         None => Ok(8080),
-        Some(text) => text.parse().map_err(|_| {
-            io::Error::other(format!("PORT or LISTEN_PORT is not a port number: {text:?}"))
-        }),
+        Some(text) => {
+            text.parse().map_err(|_| io::Error::other(format!("PORT or LISTEN_PORT is not a port number: {text:?}")))
+        }
     }
 }
 
@@ -177,9 +174,7 @@ fn has_session(headers: &HeaderMap) -> bool {
 
 /// A cookie for one day, as in the founding document.
 fn session_cookie(now: Timestamp) -> String {
-    let expires = Timestamp::from_second(now.as_second() + 86_400)
-        .unwrap_or(now)
-        .strftime("%a, %d %b %Y %H:%M:%S GMT");
+    let expires = Timestamp::from_second(now.as_second() + 86_400).unwrap_or(now).strftime("%a, %d %b %Y %H:%M:%S GMT");
     format!("session={}; Path=/; Expires={expires}; Max-Age=86400", now.as_nanosecond())
 }
 
@@ -193,11 +188,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     fn identity() -> Identity {
-        Identity {
-            instance: "df20f55fc943".to_owned(),
-            version: "0.1".to_owned(),
-            metadata: "demo".to_owned(),
-        }
+        Identity { instance: "df20f55fc943".to_owned(), version: "0.1".to_owned(), metadata: "demo".to_owned() }
     }
 
     /// One request over a real connection; the whole answer as text.

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use tokio::time::{Instant, sleep};
 
 use crate::support::engine::Engine;
+use crate::support::recorder::Mood;
 use crate::support::wait;
 use crate::support::world::World;
 
@@ -88,6 +89,42 @@ pub async fn operator_killed(world: &mut World) -> Result<()> {
         if status == 503 { Ok(()) } else { bail!("{status}") }
     })
     .await
+}
+
+/// The Engine's API fails, then does not answer at all: nothing is withdrawn, `/readyz` tells since when its
+/// knowledge is out of date, and a change made meanwhile is seen soon after.
+pub async fn api_gone(world: &mut World) -> Result<()> {
+    let image = world.demo_image();
+    world.start_operator().await?;
+    world.docker.line("network create -d overlay demo").await?;
+    let create = format!(
+        "service create --network demo --detach --label com.docker.lb.port=8080 --label com.docker.lb.hosts=NAME.local --name NAME {image}"
+    );
+    world.docker.line(&create.replace("NAME", "demo")).await?;
+    world.routed("demo.local", 60 * SECOND).await?;
+    world.settled(60 * SECOND).await?;
+    world.recorder().clear();
+    world.recorder().set_mood(Mood::Fail);
+    world.docker.line(&create.replace("NAME", "late")).await?;
+    wait::until("/readyz tells since when it is stale", 40 * SECOND, || async {
+        let (status, body) = world.operator().admin("/readyz").await?;
+        if status == 503 && body.contains("stale_since") { Ok(()) } else { bail!("{status} {body}") }
+    })
+    .await?;
+    world.recorder().set_mood(Mood::Refuse);
+    wait::throughout("the route is served while the API refuses", 10 * SECOND, || async {
+        let status = world.get("demo.local", "/ping").await?.status;
+        ensure!(status == 200, "{status}");
+        Ok(())
+    })
+    .await?;
+    let writes = world.recorder().writes();
+    ensure!(writes.is_empty(), "nothing is written on half knowledge: {writes:?}");
+    world.recorder().set_mood(Mood::Pass);
+    let back = Instant::now();
+    world.operator().ready().await?;
+    world.figure(format!("the API answers again -> ready: {:.1} s", back.elapsed().as_secs_f64()));
+    world.routed("late.local", 60 * SECOND).await.map(|_| ())
 }
 
 /// The engine restarts under the operator: nothing is withdrawn, and it recovers.

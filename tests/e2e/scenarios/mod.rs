@@ -30,6 +30,7 @@ pub fn all() -> Vec<Scenario> {
         "problems-stay-with-their-service" on 1 => problems::stay_with_their_service,
         "stack-rm" on 1 => life::stack_rm,
         "operator-killed" on 1 => life::operator_killed,
+        "engine-api-gone" on 1 => life::api_gone,
         "engine-restarted" on 1 => life::engine_restarted,
         "deploy-and-undeploy" on 1 => deployment::deploy_and_undeploy,
         "deploy-over-tls" on 1 => deployment::deploy_over_tls,

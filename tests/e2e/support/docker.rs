@@ -100,12 +100,4 @@ impl Docker {
         let vip = vips.iter().find(|vip| vip["NetworkID"] == network.as_str()).context("the service has a VIP there")?;
         Ok(vip["Addr"].as_str().unwrap_or_default().split('/').next().unwrap_or_default().to_owned())
     }
-
-    /// Names of config objects of ours.
-    pub async fn our_configs(&self) -> Result<Vec<String>> {
-        let text = self.run(&["config", "ls", "--format", "{{.Name}}", "-f", "label=dovetail.instance"]).await?;
-        let mut names: Vec<String> = text.lines().map(str::to_owned).collect();
-        names.sort();
-        Ok(names)
-    }
 }

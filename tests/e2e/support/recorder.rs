@@ -47,7 +47,6 @@ pub enum Mood {
 pub struct Recorder {
     socket: PathBuf,
     calls: Arc<Mutex<Vec<Call>>>,
-    bytes: Arc<Mutex<u64>>,
     mood: Arc<Mutex<Mood>>,
     stop: CancellationToken,
 }
@@ -60,16 +59,10 @@ impl Recorder {
         let recorder = Self {
             socket,
             calls: Arc::default(),
-            bytes: Arc::default(),
             mood: Arc::new(Mutex::new(Mood::Pass)),
             stop: CancellationToken::new(),
         };
-        let (calls, bytes, mood, stop) = (
-            Arc::clone(&recorder.calls),
-            Arc::clone(&recorder.bytes),
-            Arc::clone(&recorder.mood),
-            recorder.stop.clone(),
-        );
+        let (calls, mood, stop) = (Arc::clone(&recorder.calls), Arc::clone(&recorder.mood), recorder.stop.clone());
         tokio::spawn(async move {
             loop {
                 let accepted = tokio::select! {
@@ -77,13 +70,13 @@ impl Recorder {
                     accepted = listener.accept() => accepted,
                 };
                 let Ok((stream, _)) = accepted else { return };
-                let (calls, bytes, mood, stop, upstream) =
-                    (Arc::clone(&calls), Arc::clone(&bytes), Arc::clone(&mood), stop.clone(), upstream.clone());
+                let (calls, mood, stop, upstream) =
+                    (Arc::clone(&calls), Arc::clone(&mood), stop.clone(), upstream.clone());
                 tokio::spawn(async move {
                     let service = service_fn(move |request| {
-                        let (calls, bytes, mood) = (Arc::clone(&calls), Arc::clone(&bytes), Arc::clone(&mood));
+                        let (calls, mood) = (Arc::clone(&calls), Arc::clone(&mood));
                         let upstream = upstream.clone();
-                        async move { pass(request, &upstream, &calls, &bytes, &mood).await }
+                        async move { pass(request, &upstream, &calls, &mood).await }
                     });
                     let connection =
                         hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
@@ -112,15 +105,9 @@ impl Recorder {
         self.calls().into_iter().filter(Call::is_write).collect()
     }
 
-    /// Bytes of answers so far.
-    pub fn bytes(&self) -> u64 {
-        *self.bytes.lock().expect("no panic while recording")
-    }
-
     /// Forgets the calls so far.
     pub fn clear(&self) {
         self.calls.lock().expect("no panic while recording").clear();
-        *self.bytes.lock().expect("no panic while recording") = 0;
     }
 
     /// Changes what is done with calls from now on.
@@ -142,7 +129,6 @@ async fn pass(
     request: Request<Incoming>,
     upstream: &Path,
     calls: &Mutex<Vec<Call>>,
-    bytes: &Arc<Mutex<u64>>,
     mood: &Mutex<Mood>,
 ) -> Result<Response<Body>> {
     let index = {
@@ -169,16 +155,7 @@ async fn pass(
     if let Some(call) = calls.lock().expect("no panic while recording").get_mut(index) {
         call.status = Some(response.status());
     }
-    let bytes = Arc::clone(bytes);
-    Ok(response.map(|body| {
-        body.map_frame(move |frame| {
-            if let Some(data) = frame.data_ref() {
-                *bytes.lock().expect("no panic while recording") += data.len() as u64;
-            }
-            frame
-        })
-        .boxed()
-    }))
+    Ok(response.map(|body| body.boxed()))
 }
 
 /// `/v1.41/services/x` and `/services/x` are the same call.

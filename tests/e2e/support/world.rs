@@ -105,7 +105,12 @@ impl World {
         }
         let config = self.write_config(extra)?;
         self.operator = Some(Operator::start(&self.directory, &config, ADMIN)?);
-        self.operator().ready().await
+        self.operator().ready().await?;
+        wait::until("a proxy answers its health path", Duration::from_secs(60), || async {
+            let answer = self.get("health", "/.dovetail/health").await?;
+            if answer.status == 200 { Ok(()) } else { bail!("{}", answer.status) }
+        })
+        .await
     }
 
     /// The operator.
@@ -223,9 +228,11 @@ impl World {
                     docker.run(&arguments).await?;
                 }
             }
-            let services = docker.line("service ls -q").await?;
-            if !services.is_empty() {
-                bail!("services are left")
+            for list in ["service ls -q", "ps -q"] {
+                let left = docker.line(list).await?;
+                if !left.is_empty() {
+                    bail!("docker {list} still lists {left}")
+                }
             }
             Ok(())
         })

@@ -1,1 +1,201 @@
-//! t
+//! Tests of the whole crate on the embedded Swarm: what a plan says, what the loop does, and the laws.
+
+mod laws;
+mod loops;
+mod plans;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use driver::Level;
+use embedded::{Call, Swarm};
+use model::{
+    BackendMode, Bundle, ClusterName, Contribution, CreatedAt, Digest, File, Host, InstanceName, Manifest, NetworkId,
+    Publication, Published, ServiceId, Target,
+};
+use serde_json::Value;
+use swarm::Read;
+use tokio::sync::watch;
+
+use crate::settings::{HealthCheck, Port, ProxySettings};
+use crate::{Actuator, Counters, Memory, Outputs, Phase, Plan, Settings, Status, inspect, plan};
+
+const PROXY: &str = "dovetail-proxy";
+
+fn settings() -> Settings {
+    let mut proxy = ProxySettings::new(PROXY, "nginx:1.28");
+    proxy.command = vec!["nginx".into()];
+    proxy.ports = vec![Port { published: 80, target: 80 }];
+    proxy.health_check = Some(HealthCheck {
+        test: vec!["CMD".into(), "true".into()],
+        interval: Duration::from_secs(1),
+        timeout: Duration::from_secs(1),
+        retries: 3,
+        start_period: Duration::ZERO,
+    });
+    Settings::new(InstanceName::parse("main").unwrap(), ClusterName::parse("web").unwrap(), proxy)
+}
+
+/// A bundle with one file for all, one for the routes, and a route per name and network.
+fn target(reason: &str, routes: &[(&str, &NetworkId)]) -> Target {
+    let mut services = BTreeMap::new();
+    let mut text = String::from("# routes\n");
+    for (name, network) in routes {
+        let contribution = Contribution {
+            name: (*name).to_owned(),
+            created_at: CreatedAt(1),
+            hosts: BTreeSet::from([Host::parse(&format!("{name}.example.org")).unwrap()]),
+            default_backend: false,
+            mode: BackendMode::Vip,
+            network: (*network).clone(),
+            endpoints: BTreeSet::from(["10.0.0.9:8080".parse().unwrap()]),
+        };
+        text.push_str(&format!("{name}\n"));
+        let publication = Publication { fragment: contribution.digest(), reason: "has run".into(), contribution };
+        services.insert(ServiceId::new(format!("id-{name}")), publication);
+    }
+    let files = BTreeMap::from([
+        ("/etc/nginx/nginx.conf".to_owned(), File::new(b"events {}\n".to_vec())),
+        ("/etc/nginx/routes.conf".to_owned(), File::new(text.into_bytes())),
+    ]);
+    let networks: BTreeSet<NetworkId> = routes.iter().map(|(_, network)| (*network).clone()).collect();
+    let generation = Bundle::digest(&files, &networks, &BTreeSet::new());
+    let cluster = settings().cluster;
+    let manifest = Manifest { cluster: cluster.clone(), generation, reason: reason.into(), services };
+    Target {
+        bundle: Arc::new(Bundle { cluster, files, networks, secrets: BTreeSet::new(), manifest: Arc::new(manifest) }),
+    }
+}
+
+/// One actuator on an embedded Swarm, run pass by pass.
+struct Bench {
+    swarm: Swarm,
+    settings: Settings,
+    target: watch::Sender<Option<Arc<Target>>>,
+    actuator: Actuator<Swarm>,
+    outputs: Outputs,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with(Swarm::new(), settings())
+    }
+
+    fn with(swarm: Swarm, settings: Settings) -> Self {
+        settings.check().unwrap();
+        let (target, receiver) = watch::channel(None);
+        let (actuator, outputs) = Actuator::new(swarm.clone(), settings.clone(), receiver);
+        Self { swarm, settings, target, actuator, outputs }
+    }
+
+    /// A bench in step with this target.
+    async fn in_step_with(target: &Target) -> Self {
+        let mut bench = Self::new();
+        bench.aim(target);
+        bench.until_in_step().await;
+        bench
+    }
+
+    fn aim(&self, target: &Target) {
+        self.target.send_replace(Some(Arc::new(target.clone())));
+    }
+
+    /// Another process takes over, with the same target and settings as changed by then.
+    fn restart(&mut self) {
+        let (actuator, outputs) = Actuator::new(self.swarm.clone(), self.settings.clone(), self.target.subscribe());
+        (self.actuator, self.outputs) = (actuator, outputs);
+    }
+
+    /// One pass, and the time until the next; what a pass answers when it fails is not looked at.
+    async fn pass(&mut self) {
+        let wait = match self.actuator.pass().await {
+            Ok(driver::Next::After(wait)) => wait,
+            Ok(driver::Next::Woken) => unreachable!("an actuator always looks again"),
+            Err(_) => Duration::from_millis(500),
+        };
+        tokio::time::sleep(wait).await;
+    }
+
+    async fn passes_for(&mut self, time: Duration) {
+        let until = tokio::time::Instant::now() + time;
+        while tokio::time::Instant::now() < until {
+            self.pass().await;
+        }
+    }
+
+    /// Passes until a condition holds.
+    async fn until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
+        for _ in 0..600 {
+            self.pass().await;
+            if holds(self) {
+                return;
+            }
+        }
+        panic!("not within 600 passes: {what}; {:#?}", self.outputs.status.borrow());
+    }
+
+    /// In step, the garbage gone, and the target rolled out.
+    async fn until_in_step(&mut self) {
+        self.until("the proxies are in step", Self::is_in_step).await;
+        // One more look, so that what a converged pass removes is removed.
+        self.pass().await;
+        self.pass().await;
+    }
+
+    fn is_in_step(&self) -> bool {
+        let status = self.status();
+        status.phase == Phase::InStep && status.live == status.target && status.trouble.is_none()
+    }
+
+    fn status(&self) -> Status {
+        self.outputs.status.borrow().as_deref().expect("a pass went through").clone()
+    }
+
+    fn live(&self) -> (Digest, Digest, usize) {
+        match self.outputs.published.borrow().as_ref() {
+            Some(Published::Live { manifest, last_good, holds }) => {
+                (manifest.generation, last_good.generation, holds.len())
+            }
+            other => panic!("not live: {other:?}"),
+        }
+    }
+
+    async fn spec(&self) -> Value {
+        self.swarm.raw_service(PROXY).await.unwrap().expect("the proxy service exists").spec
+    }
+
+    fn counters(&self) -> &Counters {
+        &self.outputs.counters
+    }
+
+    /// The writes so far, by name.
+    fn writes(&self) -> Vec<embedded::Verb> {
+        self.swarm.writes().iter().map(Call::verb).collect()
+    }
+
+    fn service_writes(&self) -> usize {
+        let service =
+            |verb: &&embedded::Verb| matches!(verb, embedded::Verb::CreateService | embedded::Verb::UpdateService);
+        self.writes().iter().filter(service).count()
+    }
+
+    /// What a fresh process would plan now.
+    async fn plan(&self, target: &Target) -> Plan {
+        let inventory = inspect(&self.swarm, &self.settings).await.unwrap();
+        let now = crate::moment::Clock::start().now();
+        plan(Some(target), &inventory, &self.settings, &Memory::default(), now)
+    }
+
+    /// Makes tasks fail whose routes hold a name, or whose image is this.
+    fn break_on(&self, word: &'static str) {
+        self.swarm.break_when(move |task, configs| {
+            let image = task["ContainerSpec"]["Image"].as_str().is_some_and(|image| image.contains(word));
+            let mounted = configs.mounted(task);
+            let routes = mounted
+                .iter()
+                .any(|(path, data)| path.ends_with("routes.conf") && String::from_utf8_lossy(data).contains(word));
+            (image || routes).then(|| format!("nginx: [emerg] {word}"))
+        });
+    }
+}

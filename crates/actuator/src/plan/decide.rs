@@ -1,0 +1,172 @@
+//! What to do about a proxy service that is there.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use model::NetworkId;
+use serde_json::Value;
+use swarm::RawService;
+
+use super::write::service_write;
+use super::{Decision, Look};
+use crate::hold::Held;
+use crate::live::Live;
+use crate::memory::{Good, Memory, Recipe};
+use crate::rollout::Judgement;
+use crate::spec::{Draft, Mounts, Owned};
+use crate::status::Phase;
+use crate::step::{ServiceWrite, Step};
+
+impl Look<'_> {
+    /// Writes holds and, if what failed is still the live spec, the last good forward: Swarm's own rollback
+    /// cannot be relied on, since any update overwrites the spec that it would go back to.
+    pub(super) fn hold(
+        &self,
+        service: &RawService,
+        live: &Live,
+        judgement: &Judgement,
+        holds: Vec<(Held, Step)>,
+        good: Option<&Good>,
+    ) -> Decision {
+        let phase = holds.first().map(|(held, _)| self.held_phase(held));
+        let mut steps: Vec<Step> = holds.into_iter().map(|(_, step)| step).collect();
+        if matches!(judgement, Judgement::Failed { .. }) {
+            steps.extend(self.restore(service, live, good));
+        }
+        Decision { steps, phase, next: None }
+    }
+
+    pub(super) fn restore(&self, service: &RawService, live: &Live, good: Option<&Good>) -> Option<Step> {
+        let recipe = good?.recipe.as_ref().filter(|recipe| recipe.attempt != live.attempt)?;
+        let Recipe { attempt, mounts, applied } = recipe;
+        let draft = Draft {
+            settings: self.settings,
+            live: Some(&service.spec),
+            applied: &live.applied.value,
+            owned: if applied.value.is_null() { &live.applied } else { applied },
+            mounts,
+            generation: attempt.generation,
+        };
+        let reason = format!("back to the last good, as {} failed", live.attempt.generation.short());
+        let write = service_write(draft.compose(), *attempt, reason, &live.mounts, mounts);
+        Some(Step::UpdateService { id: service.id.clone(), version: service.version, write })
+    }
+
+    pub(super) fn decide(
+        &self,
+        service: &RawService,
+        live: &Live,
+        judgement: &Judgement,
+        effective: &Owned,
+        memory: &mut Memory,
+    ) -> Decision {
+        if matches!(judgement, Judgement::Rolling { .. }) {
+            return Decision::default();
+        }
+        let Some(bundle) = self.bundle else {
+            return Decision {
+                phase: Some(Phase::Waiting { waits_for: "the first target".into() }),
+                ..Decision::default()
+            };
+        };
+        let serves_it = *judgement == Judgement::Converged && bundle.generation() == live.attempt.generation;
+        if let Some(held) = self.bundle_hold(bundle.generation(), effective.digest).filter(|_| !serves_it) {
+            let failed = matches!(judgement, Judgement::Failed { .. });
+            let restore = if failed {
+                self.restore(service, live, memory.good.as_ref())
+            } else {
+                again(service, live, judgement)
+            };
+            let steps = restore
+                .map_or_else(|| self.garbage(service, live, bundle, (judgement, effective), memory), |step| vec![step]);
+            return Decision { steps, phase: Some(self.held_phase(held)), next: None };
+        }
+        let (mut steps, write) = match self.write(bundle, Some((service, live)), effective) {
+            Ok(written) => written,
+            Err(impossible) => return Decision { phase: Some(impossible.into()), ..Decision::default() },
+        };
+        if write.spec == service.spec {
+            memory.leaving = None;
+            let garbage = || self.garbage(service, live, bundle, (judgement, effective), memory);
+            let steps = again(service, live, judgement).map_or_else(garbage, |step| vec![step]);
+            return Decision { steps, phase: self.settings_left_out(live, effective), next: None };
+        }
+        if let Some(wait) = self.may_wait(live, &write, memory) {
+            let phase = Phase::Waiting { waits_for: "quiet, to leave a network that no route needs".into() };
+            return Decision { steps: Vec::new(), phase: Some(phase), next: Some(wait) };
+        }
+        let phase = Phase::Pending { reason: write.reason.clone() };
+        steps.push(Step::UpdateService { id: service.id.clone(), version: service.version, write });
+        Decision { steps, phase: Some(phase), next: None }
+    }
+
+    /// The settings to roll out: those that are wanted, unless they are held or cannot be applied.
+    pub(super) fn effective(&self, live: &Live, good: Option<&Good>) -> Owned {
+        if self.settings_hold(self.owned.digest).is_some() {
+            let before = good.and_then(|good| good.recipe.as_ref()).map(|recipe| &recipe.applied);
+            return match before {
+                Some(before) if live.applied.digest == self.owned.digest => before.clone(),
+                Some(_) | None => live.applied.clone(),
+            };
+        }
+        if self.mode_changed() { live.applied.clone() } else { self.owned.clone() }
+    }
+
+    /// Swarm cannot make a replicated service global, nor the other way round.
+    pub(super) fn mode_changed(&self) -> bool {
+        let kind = |spec: &Value| spec["Mode"].as_object().and_then(|mode| mode.keys().next().cloned());
+        self.inventory.service.as_ref().is_some_and(|service| kind(&service.spec) != kind(&self.owned.value))
+    }
+
+    /// The phase when routes are in step and the wanted settings are not applied.
+    pub(super) fn settings_left_out(&self, live: &Live, effective: &Owned) -> Option<Phase> {
+        if let Some(held) = self.settings_hold(self.owned.digest)
+            && effective.digest != self.owned.digest
+        {
+            return Some(self.held_phase(held));
+        }
+        let name = &self.settings.proxy.service_name;
+        (self.mode_changed() && live.applied.digest != self.owned.digest).then(|| Phase::Impossible {
+            reason: "Swarm cannot change a service between replicated and global; the other settings wait with it"
+                .into(),
+            advice: format!("remove the service (docker service rm {name}), and it is made anew at once"),
+        })
+    }
+
+    /// How long the write may wait because all it does is to leave networks; any other difference takes the
+    /// leaving along at once.
+    pub(super) fn may_wait(&self, live: &Live, write: &ServiceWrite, memory: &mut Memory) -> Option<Duration> {
+        let wanted = Mounts::read(&write.spec);
+        let only_leaves = wanted.same_content(&live.mounts)
+            && wanted.secrets == live.mounts.secrets
+            && write.joins.is_empty()
+            && !write.leaves.is_empty()
+            && write.attempt.settings == live.attempt.settings;
+        if !only_leaves {
+            memory.leaving = None;
+            return None;
+        }
+        let leaves: BTreeSet<NetworkId> = write.leaves.iter().cloned().collect();
+        let since = match &memory.leaving {
+            Some((same, since)) if *same == leaves => *since,
+            Some(_) | None => {
+                memory.leaving = Some((leaves, self.now));
+                self.now
+            }
+        };
+        let waited = self.now.since(since);
+        let wait = self.settings.leave_quiet.checked_sub(waited).filter(|wait| !wait.is_zero());
+        if wait.is_none() {
+            memory.leaving = None;
+        }
+        wait
+    }
+}
+
+/// The live spec, written once more: Swarm takes up again what it gave up on.
+fn again(service: &RawService, live: &Live, judgement: &Judgement) -> Option<Step> {
+    let Judgement::Halted { reason } = judgement else { return None };
+    let reason = format!("told again: {reason}");
+    let write = service_write(service.spec.clone(), live.attempt, reason, &live.mounts, &live.mounts);
+    Some(Step::UpdateService { id: service.id.clone(), version: service.version, write })
+}

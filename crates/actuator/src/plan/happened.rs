@@ -1,0 +1,103 @@
+//! What happened since the last look: what was rolled back, how the rollout goes, what to take for good.
+
+use std::sync::Arc;
+
+use model::{ConfigId, Digest};
+use swarm::{RawService, UpdateState};
+
+use super::{Failure, Look};
+use crate::hold::Blame;
+use crate::live::{Attempt, Live};
+use crate::memory::{Good, Memory};
+use crate::rollout::{Circumstances, Judgement, Rollout, Tally, judge};
+use crate::spec::{Mounts, is_manifest_path};
+use crate::status::{Ended, Outcome};
+
+impl Look<'_> {
+    /// What was rolled back since the last look, by Swarm or by somebody.
+    pub(super) fn withdrawn(&self, service: &RawService, live: &Live, memory: &Memory) -> Option<Failure> {
+        let update = service.update.as_ref()?;
+        match update.state {
+            UpdateState::RollbackStarted | UpdateState::RollbackCompleted | UpdateState::RollbackPaused => {}
+            UpdateState::Updating | UpdateState::Paused | UpdateState::Completed => return None,
+        }
+        let by_swarm = |attempt| Failure { attempt, reason: rolled_back(&update.message), by_hand: false };
+        let by_hand = |attempt| Failure { attempt, reason: "rolled back by hand".into(), by_hand: true };
+        if let Some(rollout) = &memory.rollout {
+            return (rollout.attempt != live.attempt).then(|| by_swarm(rollout.attempt));
+        }
+        if let Some(recipe) = memory.good.as_ref().and_then(|good| good.recipe.as_ref()) {
+            let was_at_rest = memory.settled.is_some();
+            return (was_at_rest && recipe.attempt != live.attempt).then(|| by_hand(recipe.attempt));
+        }
+        // A fresh memory. Swarm's own rollback leaves no previous spec; `docker service rollback` leaves the one
+        // that it took back.
+        let previous = service.previous_spec.as_ref().and_then(|spec| Live::read(spec, &self.inventory.objects).ok());
+        if let Some(previous) = previous.filter(|previous| previous.attempt != live.attempt) {
+            return (!self.was_held(previous.attempt)).then(|| by_hand(previous.attempt));
+        }
+        let target = Attempt { generation: self.bundle?.generation(), settings: self.owned.digest };
+        let tried = target.generation != live.attempt.generation && self.has_tasks_of(target.generation);
+        (tried && !self.was_held(target)).then(|| by_swarm(target))
+    }
+
+    /// Whether any task, dead or alive, was made from this generation.
+    pub(super) fn has_tasks_of(&self, generation: Digest) -> bool {
+        self.inventory.tasks.iter().flatten().any(|task| {
+            let mounts = Mounts::read(&serde_json::json!({"TaskTemplate": *task.spec}));
+            let manifest = mounts.files.iter().filter(|(path, _)| is_manifest_path(path));
+            let ids: Vec<ConfigId> = manifest.filter_map(|(_, reference)| reference.id.clone()).collect();
+            self.inventory.objects.generation_of(&ids) == Some(generation)
+        })
+    }
+
+    pub(super) fn judge(&self, service: &RawService, live: &Live, memory: &mut Memory) -> (Judgement, Tally) {
+        if memory.settled == Some(service.version) {
+            return (Judgement::Converged, Tally::default());
+        }
+        let Some(tasks) = &self.inventory.tasks else {
+            return (Judgement::Rolling { waits_for: "a look at the tasks".into() }, Tally::default());
+        };
+        let tally = Tally::of(&service.spec, tasks);
+        let found = || Rollout::new(live.attempt, &service.spec, "found under way".into(), false, self.now);
+        let rollout = memory.rollout.get_or_insert_with(found);
+        rollout.note(&service.spec, &tally, self.now);
+        let circumstances = Circumstances {
+            proven: memory.good.as_ref().is_some_and(|good| good.is(live.attempt)),
+            held: self.holds_attempt(live.attempt),
+        };
+        let judgement = judge(service, &tally, rollout, circumstances, self.settings, self.now);
+        (judgement, tally)
+    }
+
+    /// What to take for the last good while a rollout runs that a fresh process found.
+    pub(super) fn guess_good(&self, service: &RawService, live: &Live) -> Option<Good> {
+        let objects = &self.inventory.objects;
+        let previous = service.previous_spec.as_ref().and_then(|spec| Live::read(spec, objects).ok());
+        if let Some(previous) = previous
+            && previous.attempt != live.attempt
+            && !self.holds_attempt(previous.attempt)
+        {
+            return Some(Good::of(&previous));
+        }
+        let others = objects.generations().iter().filter(|(generation, stored)| {
+            **generation != live.attempt.generation
+                && !stored.held.as_ref().is_some_and(|held| held.blame == Blame::Bundle)
+        });
+        let newest = others.filter_map(|(_, stored)| Some((stored.created_at, stored.manifest.as_ref()?)));
+        let manifest = newest.max_by_key(|(created_at, manifest)| (*created_at, manifest.generation))?.1;
+        Some(Good { manifest: Arc::clone(manifest), recipe: None })
+    }
+
+    pub(super) fn end(&self, rollout: &Rollout, outcome: Outcome) -> Option<Ended> {
+        Ended::of(rollout, outcome, self.now)
+    }
+}
+
+fn rolled_back(message: &str) -> String {
+    if message.is_empty() {
+        "Swarm rolled the update back".into()
+    } else {
+        format!("Swarm rolled the update back: {message}")
+    }
+}

@@ -1,0 +1,123 @@
+//! What to tell the reconciler and people.
+
+use std::sync::Arc;
+
+use model::{Bundle, Hold, Manifest, Published};
+use swarm::RawService;
+
+use super::Look;
+use crate::hold::{Blame, Held};
+use crate::live::Live;
+use crate::memory::Memory;
+use crate::rollout::{Judgement, Tally};
+use crate::spec::Owned;
+use crate::status::{HoldStatus, Phase, Status};
+
+impl Look<'_> {
+    pub(super) fn published(&self, live: &Live, memory: &Memory, effective: &Owned) -> Published {
+        let last_good = match &memory.good {
+            Some(good) => Arc::clone(&good.manifest),
+            None => Arc::new(self.nothing()),
+        };
+        let generations = self.inventory.objects.generations();
+        let holds = generations.iter().filter(|(generation, _)| **generation != last_good.generation);
+        let holds = holds.filter_map(|(generation, stored)| {
+            let held = self.bundle_hold(*generation, effective.digest)?;
+            let services = stored.manifest.as_ref().map(|manifest| &manifest.services);
+            let fragments = services.into_iter().flatten().map(|(id, publication)| (id.clone(), publication.fragment));
+            Some(Hold { generation: *generation, fragments: fragments.collect(), reason: held.reason.clone() })
+        });
+        Published::Live { manifest: Arc::clone(&live.manifest), holds: holds.collect(), last_good }
+    }
+
+    /// The last good of a proxy service whose first rollout has not ended yet.
+    pub(super) fn nothing(&self) -> Manifest {
+        Manifest {
+            cluster: self.settings.cluster.clone(),
+            generation: Bundle::digest(&Default::default(), &Default::default(), &Default::default()),
+            reason: "nothing was published before".into(),
+            services: Default::default(),
+        }
+    }
+
+    pub(super) fn phase_of(&self, live: &Live, judgement: &Judgement, tally: &Tally, memory: &Memory) -> Phase {
+        let generation = live.attempt.generation;
+        let (tasks_done, tasks_total) = (tally.progress.done, tally.total);
+        match judgement {
+            Judgement::Converged => Phase::InStep,
+            Judgement::Rolling { waits_for } => {
+                let rollout = memory.rollout.as_ref();
+                Phase::Rolling {
+                    generation,
+                    seconds: rollout.map_or(0, |rollout| self.now.since(rollout.since).as_secs()),
+                    tasks_done,
+                    tasks_total,
+                    reason: rollout.map(|rollout| rollout.reason.clone()).unwrap_or_default(),
+                    waits_for: waits_for.clone(),
+                }
+            }
+            Judgement::Blocked { waits_for }
+            | Judgement::Halted { reason: waits_for }
+            | Judgement::Failed { reason: waits_for } => {
+                let name = &self.settings.proxy.service_name;
+                let advice = format!("see docker service ps --no-trunc {name}");
+                Phase::Blocked { generation, tasks_done, tasks_total, waits_for: waits_for.clone(), advice }
+            }
+        }
+    }
+
+    pub(super) fn held_phase(&self, held: &Held) -> Phase {
+        let cluster = &self.settings.cluster;
+        Phase::Held {
+            blame: held.blame,
+            generation: held.generation,
+            reason: held.reason.clone(),
+            retry_in_seconds: held.wait(self.settings.hold_retry, self.now).map(|wait| wait.as_secs()),
+            advice: match held.blame {
+                Blame::Bundle => {
+                    format!(
+                        "put right what the reason names; a changed route or image is tried at once, the same again with: dovetail retry {cluster}"
+                    )
+                }
+                Blame::Settings => {
+                    format!(
+                        "put the proxy's settings right, the image above all; the same are tried again with: dovetail retry {cluster}"
+                    )
+                }
+            },
+        }
+    }
+
+    pub(super) fn status(
+        &self,
+        phase: Phase,
+        present: Option<(&RawService, Option<&Live>)>,
+        memory: &Memory,
+        effective: &Owned,
+    ) -> Status {
+        let live = present.and_then(|(_, live)| live);
+        let held = self.inventory.objects.held().filter(|held| self.matters(held, effective));
+        Status {
+            cluster: self.settings.cluster.clone(),
+            service: self.settings.proxy.service_name.clone(),
+            phase,
+            live: live.map(|live| live.attempt.generation),
+            target: self.bundle.map(Bundle::generation),
+            networks: live.map(|live| live.mounts.networks.clone()).unwrap_or_default(),
+            image: present.and_then(|(service, _)| {
+                service.spec.pointer("/TaskTemplate/ContainerSpec/Image")?.as_str().map(str::to_owned)
+            }),
+            holds: held
+                .map(|held| HoldStatus {
+                    generation: held.generation,
+                    blame: held.blame,
+                    reason: held.reason.clone(),
+                    attempts: held.attempts,
+                    retry_in_seconds: held.wait(self.settings.hold_retry, self.now).map(|wait| wait.as_secs()),
+                })
+                .collect(),
+            last_rollout: memory.last.clone(),
+            trouble: None,
+        }
+    }
+}

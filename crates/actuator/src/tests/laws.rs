@@ -1,0 +1,236 @@
+//! Laws, on generated histories.
+
+use embedded::{Fault, Verb};
+use proptest::prelude::*;
+use serde_json::json;
+use swarm::Class;
+
+use super::*;
+
+/// Something that happens.
+#[derive(Clone, Debug)]
+enum Happening {
+    /// Other routes are wanted: these names, each on one of two networks.
+    Routes(BTreeMap<&'static str, bool>),
+    /// Another image is configured, and the program restarted for it.
+    Image(bool),
+    /// An operator changes something.
+    Limit(u64),
+    /// An operator adds a constraint that fits.
+    Constrain,
+    /// Somebody removes the proxy service.
+    Remove,
+    /// The process dies at its next write but so many, before or after it happens.
+    Crash { after: u64, answered: bool },
+    /// Somebody is faster at the next update.
+    Race,
+    /// Time passes.
+    Passes(u8),
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let name = prop_oneof![Just("a"), Just("b"), Just("c"), Just("broken")];
+    prop_oneof![
+        4 => prop::collection::btree_map(name, any::<bool>(), 0..4).prop_map(Happening::Routes),
+        1 => any::<bool>().prop_map(Happening::Image),
+        1 => (1..9_u64).prop_map(Happening::Limit),
+        1 => Just(Happening::Constrain),
+        1 => Just(Happening::Remove),
+        3 => (0..7_u64, any::<bool>()).prop_map(|(after, answered)| Happening::Crash { after, answered }),
+        1 => Just(Happening::Race),
+        4 => (1..40_u8).prop_map(Happening::Passes),
+    ]
+}
+
+struct World {
+    bench: Bench,
+    networks: [NetworkId; 2],
+    routes: BTreeMap<&'static str, bool>,
+}
+
+impl World {
+    fn new() -> Self {
+        let swarm = Swarm::new();
+        let networks = [swarm.create_network("app").unwrap(), swarm.create_network("shop").unwrap()];
+        let bystander = swarm::NewConfig {
+            name: "dovetail.other.web.0123456789abcdef0123".into(),
+            labels: BTreeMap::from([(model::labels::INSTANCE.into(), "other".into())]),
+            data: Arc::from(*b"not ours"),
+        };
+        swarm.add_config(&bystander).unwrap();
+        let world = Self { bench: Bench::with(swarm, settings()), networks, routes: BTreeMap::new() };
+        world.bench.break_on("broken");
+        world.aim();
+        world
+    }
+
+    fn target(&self, without: &[&str]) -> Target {
+        let routes: Vec<(&str, &NetworkId)> = self
+            .routes
+            .iter()
+            .filter(|(name, _)| !without.contains(name))
+            .map(|(name, second)| (*name, &self.networks[usize::from(*second)]))
+            .collect();
+        target("history", &routes)
+    }
+
+    fn aim(&self) {
+        self.bench.aim(&self.target(&[]));
+    }
+
+    async fn happen(&mut self, happening: &Happening) {
+        let swarm = self.bench.swarm.clone();
+        match happening {
+            Happening::Routes(routes) => {
+                self.routes.clone_from(routes);
+                self.aim();
+            }
+            Happening::Image(new) => {
+                self.bench.settings.proxy.image = if *new { "nginx:1.30" } else { "nginx:1.28" }.into();
+                self.bench.restart();
+            }
+            // Refused where there is no service: that is the operator's trouble.
+            Happening::Limit(megabytes) => {
+                let limits = json!({"Limits": {"MemoryBytes": megabytes << 20}});
+                drop(swarm.service_update_raw(PROXY, |spec| spec["TaskTemplate"]["Resources"] = limits));
+            }
+            Happening::Constrain => drop(swarm.service_update_raw(PROXY, |spec| {
+                spec["TaskTemplate"]["Placement"]["Constraints"] = json!(["node.role==manager"]);
+            })),
+            Happening::Remove => drop(swarm.remove_service(PROXY)),
+            Happening::Crash { after, answered } => {
+                let fault = Fault::every_write().skip(*after).once();
+                let fault = if *answered { fault.fail(Class::Unreachable) } else { fault.unanswered() };
+                let fault = swarm.inject(fault);
+                for _ in 0..20 {
+                    self.pass().await;
+                    if fault.hits() > 0 {
+                        break;
+                    }
+                }
+                fault.lift();
+                self.bench.restart();
+            }
+            Happening::Race => {
+                let faster = |swarm: &Swarm| drop(swarm.set_label(PROXY, "com.example.race", "won"));
+                swarm.inject(Fault::on(Verb::UpdateService).once().first(faster));
+            }
+            Happening::Passes(count) => {
+                for _ in 0..*count {
+                    self.pass().await;
+                }
+            }
+        }
+    }
+
+    /// A pass, after which everything that is referred to must still be there.
+    async fn pass(&mut self) {
+        self.bench.pass().await;
+        let swarm = &self.bench.swarm;
+        let Some(service) = swarm.raw_service(PROXY).await.unwrap() else { return };
+        let objects = swarm.configs(&self.bench.settings.instance).await.unwrap();
+        for spec in [Some(&service.spec), service.previous_spec.as_ref()].into_iter().flatten() {
+            for (path, reference) in crate::spec::Mounts::read(spec).files {
+                assert!(objects.iter().any(|config| Some(&config.id) == reference.id.as_ref()), "{path} is gone");
+            }
+        }
+    }
+
+    /// What the reconciler would do about a hold: leave the suspect out.
+    async fn come_to_rest(&mut self) -> Target {
+        self.bench.swarm.clear_faults();
+        let mut wanted = self.target(&[]);
+        for _ in 0..400 {
+            self.pass().await;
+            let held = matches!(self.bench.status().phase, Phase::Held { .. })
+                || matches!(&*self.bench.outputs.published.borrow(), Some(Published::Live { holds, .. }) if !holds.is_empty());
+            if held && self.routes.contains_key("broken") {
+                wanted = self.target(&["broken"]);
+                self.bench.aim(&wanted);
+            }
+            if self.bench.is_in_step() && self.bench.status().live == Some(wanted.bundle.generation()) {
+                self.pass().await;
+                self.pass().await;
+                return wanted;
+            }
+        }
+        panic!("it never came to rest: {:#?}", self.bench.status());
+    }
+}
+
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(test);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_history_ends_with_the_target_live_and_nothing_left_over(
+        history in prop::collection::vec(happening(), 0..12),
+    ) {
+        run(async {
+            let mut world = World::new();
+            for happening in &history {
+                world.happen(happening).await;
+            }
+            let wanted = world.come_to_rest().await;
+
+            // The plan that was carried out has emptied the next one, for an old process and a fresh one.
+            assert_eq!(world.bench.plan(&wanted).await.steps, []);
+            world.bench.swarm.clear_calls();
+            world.bench.restart();
+            for _ in 0..30 {
+                world.pass().await;
+            }
+            assert_eq!(world.bench.writes(), []);
+
+            let swarm = &world.bench.swarm;
+            let service = swarm.raw_service(PROXY).await.unwrap().unwrap();
+            let mounts = crate::spec::Mounts::read(&service.spec);
+            for path in wanted.bundle.files.keys() {
+                assert!(mounts.files.contains_key(path), "{path}");
+            }
+            assert_eq!(mounts.networks, wanted.bundle.networks);
+            let previous = service.previous_spec.as_ref().map(crate::spec::Mounts::read).unwrap_or_default();
+            let needed: BTreeSet<String> =
+                mounts.files.values().chain(previous.files.values()).map(|file| file.name.clone()).collect();
+            for config in swarm.configs(&world.bench.settings.instance).await.unwrap() {
+                let held = config.labels.contains_key(model::labels::HELD);
+                assert!(needed.contains(&config.name) || held, "{} is left over", config.name);
+            }
+            let others = InstanceName::parse("other").unwrap();
+            assert_eq!(swarm.configs(&others).await.unwrap().len(), 1);
+        });
+    }
+}
+
+/// Every step of a plan, and for each whether it happened or not.
+#[test]
+fn a_crash_at_any_step_ends_the_same() {
+    for answered in [false, true] {
+        for after in 0..12 {
+            run(async {
+                let mut world = World::new();
+                world.routes = BTreeMap::from([("a", true)]);
+                world.aim();
+                world.bench.until_in_step().await;
+                world.routes = BTreeMap::from([("a", true), ("b", false)]);
+                world.aim();
+                world.bench.until_in_step().await;
+                world.bench.swarm.clear_calls();
+                world.routes = BTreeMap::from([("b", false), ("broken", false)]);
+                world.aim();
+                world.happen(&Happening::Crash { after, answered }).await;
+                world.come_to_rest().await;
+                let updates = world.bench.service_writes();
+                // The bad one, and the one without it; one more where the update itself failed.
+                assert!((2..=3).contains(&updates), "{answered} {after}: {updates}");
+                let objects = world.bench.swarm.configs(&world.bench.settings.instance).await.unwrap();
+                // Common file, two generations' routes and manifests, and the held manifest.
+                assert_eq!(objects.len(), 6, "{answered} {after}");
+            });
+        }
+    }
+}

@@ -1,0 +1,531 @@
+//! What the loop does, on paused time.
+
+use std::sync::atomic::Ordering;
+
+use embedded::{Fault, Verb};
+use serde_json::json;
+use swarm::{Class, UpdateState};
+
+use super::*;
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn memory_limit(spec: &Value) -> &Value {
+    &spec["TaskTemplate"]["Resources"]["Limits"]["MemoryBytes"]
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_proxy_service_is_created_and_then_left_alone() {
+    let first = target("first", &[]);
+    let mut bench = Bench::in_step_with(&first).await;
+    let generation = first.bundle.generation();
+    assert_eq!(bench.live(), (generation, generation, 0));
+    let creations = [Verb::CreateConfig, Verb::CreateConfig, Verb::CreateConfig, Verb::CreateService];
+    assert_eq!(bench.writes(), creations);
+    assert_eq!(bench.counters().completed.load(Ordering::Relaxed), 1);
+    assert_eq!(bench.swarm.running_tasks(PROXY).len(), 2);
+
+    bench.swarm.clear_calls();
+    bench.passes_for(secs(120)).await;
+    let calls: BTreeSet<Verb> = bench.swarm.calls().iter().map(Call::verb).collect();
+    assert_eq!(calls, BTreeSet::from([Verb::RawService]), "at rest one call a look, and no payloads");
+    assert_eq!(bench.swarm.calls().len(), 40);
+}
+
+#[tokio::test(start_paused = true)]
+async fn before_the_first_target_nothing_is_written() {
+    let mut bench = Bench::new();
+    bench.passes_for(secs(10)).await;
+    assert_eq!(bench.writes(), []);
+    assert_eq!(*bench.outputs.published.borrow(), Some(Published::Nothing));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_is_one_update_and_the_old_objects_go_when_nothing_needs_them() {
+    let mut bench = Bench::in_step_with(&target("first", &[])).await;
+    let app = bench.swarm.create_network("app").unwrap();
+    for (updates, name) in [(1, "a"), (2, "b"), (3, "c")] {
+        bench.aim(&target("another", &[(name, &app)]));
+        bench.until_in_step().await;
+        assert_eq!(bench.service_writes(), 1 + updates);
+    }
+    let objects = bench.swarm.configs(&bench.settings.instance).await.unwrap();
+    // The common file, and routes and manifest of this generation and of the one in the previous spec.
+    assert_eq!(objects.len(), 5);
+    assert_eq!(bench.counters().removals.load(Ordering::Relaxed), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_during_a_rollout_make_one_more() {
+    let mut bench = Bench::in_step_with(&target("first", &[])).await;
+    let app = bench.swarm.create_network("app").unwrap();
+    bench.aim(&target("a", &[("a", &app)]));
+    bench.pass().await;
+    for name in ["b", "c", "d"] {
+        bench.aim(&target(name, &[(name, &app)]));
+        bench.pass().await;
+    }
+    bench.until_in_step().await;
+    assert_eq!(bench.service_writes(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollout_that_fails_is_held_and_the_last_good_keeps_serving() {
+    let swarm = Swarm::new();
+    let app = swarm.create_network("app").unwrap();
+    let mut bench = Bench::with(swarm, settings());
+    let good = target("first", &[("demo", &app)]);
+    bench.aim(&good);
+    bench.until_in_step().await;
+    bench.break_on("broken");
+
+    let bad = target("service broken published", &[("broken", &app), ("demo", &app)]);
+    bench.aim(&bad);
+    bench.until("the bad one is held", |bench| bench.live().2 == 1).await;
+    assert_eq!(bench.live(), (good.bundle.generation(), good.bundle.generation(), 1));
+    assert!(matches!(bench.status().phase, Phase::Held { .. } | Phase::Rolling { .. }), "{:?}", bench.status());
+    bench.passes_for(secs(120)).await;
+    assert!(matches!(bench.status().phase, Phase::Held { .. }));
+    assert_eq!(bench.service_writes(), 2, "it is not tried again");
+    assert_eq!(bench.counters().failed.load(Ordering::Relaxed), 1);
+
+    // Whoever is healthy gets through meanwhile.
+    let shop = target("service shop published", &[("demo", &app), ("shop", &app)]);
+    bench.aim(&shop);
+    bench.until_in_step().await;
+    assert_eq!(bench.live(), (shop.bundle.generation(), shop.bundle.generation(), 1));
+    assert_eq!(bench.service_writes(), 3);
+
+    // The hold outlives the process.
+    bench.restart();
+    bench.aim(&bad);
+    bench.passes_for(secs(60)).await;
+    assert_eq!(bench.service_writes(), 3);
+    assert!(matches!(bench.status().phase, Phase::Held { .. }));
+
+    // And is due again after ten minutes, then after twenty.
+    bench.until("it is tried again", |bench| bench.service_writes() == 4).await;
+    bench.until("it is held again", |bench| bench.live().2 == 1).await;
+    assert_eq!(bench.status().holds[0].attempts, 2);
+    bench.passes_for(secs(900)).await;
+    assert_eq!(bench.service_writes(), 4);
+    bench.swarm.break_nothing();
+    bench.until_in_step().await;
+    assert_eq!(bench.live(), (bad.bundle.generation(), bad.bundle.generation(), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_bundle_that_fails_is_held_and_gives_way_to_a_smaller_one() {
+    let swarm = Swarm::new();
+    let app = swarm.create_network("app").unwrap();
+    let mut bench = Bench::with(swarm, settings());
+    bench.break_on("broken");
+    bench.aim(&target("first", &[("broken", &app), ("demo", &app)]));
+    bench.until("it is held", |bench| matches!(&*bench.outputs.published.borrow(), Some(Published::Live { holds, .. }) if holds.len() == 1)).await;
+    let Some(Published::Live { last_good, .. }) = bench.outputs.published.borrow().clone() else { panic!() };
+    assert!(last_good.services.is_empty(), "nothing was good before");
+    let smaller = target("service broken held", &[("demo", &app)]);
+    bench.aim(&smaller);
+    bench.until_in_step().await;
+    assert_eq!(bench.live(), (smaller.bundle.generation(), smaller.bundle.generation(), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_that_fails_is_held_and_routes_go_on_under_the_old_one() {
+    let swarm = Swarm::new();
+    let app = swarm.create_network("app").unwrap();
+    let mut bench = Bench::with(swarm, settings());
+    let demo = target("first", &[("demo", &app)]);
+    bench.aim(&demo);
+    bench.until_in_step().await;
+    bench.break_on("broken");
+    bench.settings.proxy.image = "nginx:broken".into();
+    bench.restart();
+    bench.until("the settings are held", |bench| matches!(bench.status().phase, Phase::Held { .. })).await;
+    bench.passes_for(secs(60)).await;
+    assert_eq!(bench.live().2, 0, "no route is to blame");
+    assert_eq!(bench.service_writes(), 2);
+
+    let shop = target("service shop published", &[("demo", &app), ("shop", &app)]);
+    bench.aim(&shop);
+    bench.until("the route is there", |bench| bench.live().1 == shop.bundle.generation()).await;
+    assert_eq!(bench.spec().await["TaskTemplate"]["ContainerSpec"]["Image"], "nginx:1.28");
+    assert!(matches!(bench.status().phase, Phase::Held { .. }), "and the image is still said to be held");
+
+    // Image and routes change at once: the image is blamed, the routes come through.
+    bench.settings.proxy.image = "nginx:broken-too".into();
+    bench.restart();
+    let more = target("service more published", &[("demo", &app), ("more", &app), ("shop", &app)]);
+    bench.aim(&more);
+    bench.until("the route is there", |bench| bench.live().1 == more.bundle.generation()).await;
+    assert_eq!(bench.live().2, 0);
+
+    bench.settings.proxy.image = "nginx:1.30".into();
+    bench.restart();
+    bench.until_in_step().await;
+    assert_eq!(bench.spec().await["TaskTemplate"]["ContainerSpec"]["Image"], "nginx:1.30");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_network_without_addresses_is_noticed_and_the_last_good_is_written_forward() {
+    let swarm = Swarm::new();
+    let app = swarm.create_network("app").unwrap();
+    let full = swarm.create_network_sized("full", 29).unwrap();
+    swarm.service("filler").network("full").replicas(4).create().unwrap();
+    let mut bench = Bench::with(swarm, settings());
+    let good = target("first", &[("demo", &app)]);
+    bench.aim(&good);
+    bench.until_in_step().await;
+    bench.aim(&target("network full joined for shop", &[("demo", &app), ("shop", &full)]));
+    let started = tokio::time::Instant::now();
+    bench.until("it is held", |bench| bench.live().2 == 1).await;
+    bench.until("the last good is live", |bench| bench.live().0 == good.bundle.generation()).await;
+    assert!(started.elapsed() < secs(30), "{:?}", started.elapsed());
+    bench.passes_for(secs(60)).await;
+    assert_eq!(bench.service_writes(), 3, "first, the bad one, the last good");
+    assert_eq!(bench.swarm.running_tasks(PROXY).len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fresh_process_on_a_live_proxy_writes_nothing() {
+    let swarm = Swarm::new();
+    let app = swarm.create_network("app").unwrap();
+    let mut bench = Bench::with(swarm, settings());
+    bench.aim(&target("first", &[]));
+    bench.until_in_step().await;
+    bench.aim(&target("second", &[("demo", &app)]));
+    bench.until_in_step().await;
+    bench.swarm.clear_calls();
+    for _ in 0..3 {
+        bench.restart();
+        bench.passes_for(secs(60)).await;
+        assert!(bench.is_in_step());
+    }
+    assert_eq!(bench.writes(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conflict_means_look_again() {
+    let mut bench = Bench::in_step_with(&target("first", &[])).await;
+    let faster = |swarm: &Swarm| swarm.scale(PROXY, 3).unwrap();
+    bench.swarm.inject(Fault::on(Verb::UpdateService).once().first(faster));
+    let app = bench.swarm.create_network("app").unwrap();
+    bench.aim(&target("second", &[("demo", &app)]));
+    bench.until_in_step().await;
+    assert_eq!(bench.spec().await["Mode"]["Replicated"]["Replicas"], 3);
+    assert_eq!(bench.service_writes(), 3, "creation, the conflict, the update");
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_get_lost_lead_to_the_same_end() {
+    for verb in [Verb::CreateConfig, Verb::CreateService, Verb::UpdateService, Verb::RemoveConfig] {
+        let mut bench = Bench::new();
+        let lost = bench.swarm.inject(Fault::on(verb).once().unanswered());
+        let app = bench.swarm.create_network("app").unwrap();
+        for name in ["a", "b", "c"] {
+            bench.aim(&target(name, &[(name, &app)]));
+            bench.until_in_step().await;
+        }
+        assert_eq!(lost.hits(), 1, "{verb:?}");
+        assert_eq!(bench.service_writes(), 3, "{verb:?}");
+        assert_eq!(bench.swarm.configs(&bench.settings.instance).await.unwrap().len(), 5, "{verb:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_engine_is_gone_everything_stands() {
+    let mut bench = Bench::in_step_with(&target("first", &[])).await;
+    let before = bench.outputs.published.borrow().clone();
+    bench.swarm.engine_down();
+    bench.passes_for(secs(60)).await;
+    assert_eq!(*bench.outputs.published.borrow(), before);
+    assert!(bench.status().trouble.is_some());
+    bench.swarm.engine_up();
+    bench.swarm.clear_calls();
+    bench.until_in_step().await;
+    assert_eq!(bench.writes(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_was_removed_by_hand_comes_back() {
+    let mut bench = Bench::in_step_with(&target("first", &[])).await;
+    bench.swarm.remove_service(PROXY).unwrap();
+    bench.swarm.clear_calls();
+    bench.until_in_step().await;
+    assert_eq!(bench.writes(), [Verb::CreateService], "its objects are still there");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_operator_changed_by_hand_stays_for_ever() {
+    let swarm = Swarm::new();
+    let app = swarm.create_network("app").unwrap();
+    let mut bench = Bench::with(swarm, settings());
+    bench.aim(&target("first", &[("demo", &app)]));
+    bench.until_in_step().await;
+    bench
+        .swarm
+        .service_update_raw(PROXY, |spec| {
+            spec["TaskTemplate"]["Resources"] = json!({"Limits": {"MemoryBytes": 1 << 28, "Pids": 7}});
+            spec["TaskTemplate"]["Placement"] = json!({"Constraints": ["node.role==manager"]});
+            spec["TaskTemplate"]["ContainerSpec"]["StopSignal"] = json!("SIGTERM");
+            spec["Mode"]["Replicated"]["Replicas"] = json!(1);
+            spec["Labels"]["com.example.owner"] = json!("edge team");
+            spec["Unheard"] = json!({"of": [1, 2.5, null]});
+        })
+        .unwrap();
+    bench.until_in_step().await;
+    assert_eq!(bench.service_writes(), 1, "it is not put back");
+    bench.settings.proxy.env.insert("A".into(), "1".into());
+    bench.restart();
+    bench.aim(&target("second", &[("shop", &app)]));
+    bench.until_in_step().await;
+    assert_eq!(bench.service_writes(), 2);
+    let spec = bench.spec().await;
+    assert_eq!(*memory_limit(&spec), json!(1 << 28));
+    assert_eq!(spec["TaskTemplate"]["Resources"]["Limits"]["Pids"], 7);
+    assert_eq!(spec["TaskTemplate"]["Placement"]["Constraints"], json!(["node.role==manager"]));
+    assert_eq!(spec["TaskTemplate"]["ContainerSpec"]["StopSignal"], "SIGTERM");
+    assert_eq!(spec["TaskTemplate"]["ContainerSpec"]["Env"], json!(["A=1"]));
+    assert_eq!(spec["Mode"]["Replicated"]["Replicas"], 1);
+    assert_eq!(spec["Labels"]["com.example.owner"], "edge team");
+    assert_eq!(spec["Unheard"], json!({"of": [1, 2.5, null]}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollback_by_hand_is_not_fought() {
+    let swarm = Swarm::new();
+    let app = swarm.create_network("app").unwrap();
+    for restart in [false, true] {
+        let mut bench = Bench::with(Swarm::new(), settings());
+        bench.swarm.create_network("app").unwrap();
+        let (first, second) = (target("first", &[]), target("second", &[("demo", &app)]));
+        bench.aim(&first);
+        bench.until_in_step().await;
+        bench.aim(&second);
+        bench.until_in_step().await;
+        bench.swarm.rollback_service(PROXY).unwrap();
+        if restart {
+            bench.restart();
+        }
+        bench.passes_for(secs(4000)).await;
+        assert_eq!(bench.service_writes(), 2, "restart: {restart}");
+        assert_eq!(bench.live(), (first.bundle.generation(), first.bundle.generation(), 1));
+        let Phase::Held { reason, retry_in_seconds: None, .. } = bench.status().phase else {
+            panic!("{:?}", bench.status())
+        };
+        assert_eq!(reason, "rolled back by hand");
+
+        // Another target is another matter.
+        bench.aim(&target("third", &[("shop", &app)]));
+        bench.until_in_step().await;
+        assert_eq!(bench.service_writes(), 3);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn swarms_own_rollback_is_recognised_by_a_fresh_process() {
+    let swarm = Swarm::new();
+    let app = swarm.create_network("app").unwrap();
+    let mut bench = Bench::with(swarm, settings());
+    bench.aim(&target("first", &[("demo", &app)]));
+    bench.until_in_step().await;
+    bench.break_on("broken");
+    bench.aim(&target("second", &[("broken", &app)]));
+    bench.pass().await;
+    assert_eq!(bench.service_writes(), 2);
+    // It dies right after the update, and Swarm rolls back while nobody looks.
+    tokio::time::sleep(secs(60)).await;
+    let update = bench.swarm.raw_service(PROXY).await.unwrap().unwrap().update.unwrap();
+    assert_eq!(update.state, UpdateState::RollbackCompleted);
+    bench.restart();
+    bench.passes_for(secs(60)).await;
+    assert_eq!(bench.service_writes(), 2);
+    assert_eq!(bench.live().2, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_not_ours_is_never_touched() {
+    let swarm = Swarm::new();
+    swarm.service(PROXY).create().unwrap();
+    let mut bench = Bench::with(swarm, settings());
+    bench.aim(&target("first", &[]));
+    bench.passes_for(secs(30)).await;
+    assert_eq!(bench.writes(), []);
+    assert!(matches!(bench.status().phase, Phase::Foreign { .. }));
+    assert!(matches!(*bench.outputs.published.borrow(), Some(Published::Unknown { .. })));
+    bench.swarm.remove_service(PROXY).unwrap();
+    bench.until_in_step().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_that_were_edited_by_hand_are_put_right() {
+    let swarm = Swarm::new();
+    let app = swarm.create_network("app").unwrap();
+    let mut bench = Bench::with(swarm, settings());
+    bench.aim(&target("first", &[("demo", &app)]));
+    bench.until_in_step().await;
+    let spec = bench.spec().await;
+    type Edit = fn(&mut Vec<Value>);
+    let edits: [Edit; 2] = [
+        // One file, and everything with the manifest.
+        |configs| configs.retain(|config| config["File"]["Name"] != "/etc/nginx/routes.conf"),
+        Vec::clear,
+    ];
+    for (updates, edit) in edits.into_iter().enumerate() {
+        bench
+            .swarm
+            .service_update_raw(PROXY, |spec| {
+                edit(spec["TaskTemplate"]["ContainerSpec"]["Configs"].as_array_mut().unwrap());
+            })
+            .unwrap();
+        bench.until_in_step().await;
+        assert_eq!(bench.spec().await, spec);
+        assert_eq!(bench.service_writes(), 2 + updates);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn leaving_a_network_for_its_own_sake_waits_for_quiet() {
+    let swarm = Swarm::new();
+    let (app, shop) = (swarm.create_network("app").unwrap(), swarm.create_network("shop").unwrap());
+    let mut bench = Bench::with(swarm, settings());
+    bench.aim(&target("first", &[("demo", &app)]));
+    bench.until_in_step().await;
+    bench.swarm.add_network(PROXY, "shop").unwrap();
+    bench.until("it waits", |bench| matches!(bench.status().phase, Phase::Waiting { .. })).await;
+    let started = tokio::time::Instant::now();
+    bench.until_in_step().await;
+    assert!(started.elapsed() >= secs(5), "{:?}", started.elapsed());
+    assert!(!bench.status().networks.contains(&shop));
+    assert_eq!(bench.service_writes(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_manifest_from_the_future_is_refused_and_not_overwritten() {
+    let mut bench = Bench::in_step_with(&target("first", &[])).await;
+    let future = swarm::NewConfig {
+        name: "dovetail.main.web.future".into(),
+        labels: BTreeMap::from([
+            (model::labels::INSTANCE.into(), "main".into()),
+            (model::labels::CLUSTER.into(), "web".into()),
+        ]),
+        data: Arc::from(*br#"{"format": 2}"#),
+    };
+    let id = bench.swarm.add_config(&future).unwrap();
+    bench
+        .swarm
+        .service_update_raw(PROXY, |spec| {
+            let configs = spec["TaskTemplate"]["ContainerSpec"]["Configs"].as_array_mut().unwrap();
+            let manifest = configs.iter_mut().find(|config| config["File"]["Name"] == "/etc/dovetail/manifest.json");
+            let manifest = manifest.unwrap();
+            manifest["ConfigID"] = json!(id);
+            manifest["ConfigName"] = json!("dovetail.main.web.future");
+        })
+        .unwrap();
+    bench.swarm.clear_calls();
+    bench.passes_for(secs(60)).await;
+    assert!(matches!(bench.status().phase, Phase::Unreadable { .. }));
+    let Some(Published::Unknown { reason }) = bench.outputs.published.borrow().clone() else { panic!() };
+    assert!(reason.contains("format 2"), "{reason}");
+    assert_eq!(bench.writes(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_few_nodes_block_and_are_nobodys_fault() {
+    let swarm = Swarm::new();
+    swarm.add_node("node-2").unwrap();
+    let app = swarm.create_network("app").unwrap();
+    let mut with_constraint = settings();
+    with_constraint.proxy.constraints = vec!["node.labels.edge==yes".into()];
+    let mut bench = Bench::with(swarm, with_constraint);
+    bench.aim(&target("first", &[]));
+    bench.until("it is blocked", |bench| matches!(bench.status().phase, Phase::Blocked { .. })).await;
+    let second = target("second", &[("demo", &app)]);
+    bench.aim(&second);
+    bench.until("the next one is written all the same", |bench| bench.live().0 == second.bundle.generation()).await;
+    assert_eq!(bench.live().2, 0);
+    bench.swarm.label_node("node-2", "edge", Some("yes")).unwrap();
+    bench.until_in_step().await;
+    assert_eq!(bench.service_writes(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_in_the_middle_of_a_bad_rollout_does_not_lose_the_last_good() {
+    let swarm = Swarm::new();
+    let app = swarm.create_network("app").unwrap();
+    let mut bench = Bench::with(swarm, settings());
+    let good = target("first", &[("demo", &app)]);
+    bench.aim(&good);
+    bench.until_in_step().await;
+    bench.break_on("broken");
+    bench.aim(&target("second", &[("broken", &app)]));
+    bench.pass().await;
+    // The previous spec is now the bad one too.
+    bench
+        .swarm
+        .service_update_raw(PROXY, |spec| {
+            spec["TaskTemplate"]["Resources"] = json!({"Limits": {"MemoryBytes": 1 << 28}})
+        })
+        .unwrap();
+    bench
+        .until("the last good is back", |bench| bench.live() == (good.bundle.generation(), good.bundle.generation(), 1))
+        .await;
+    bench.until("all run", |bench| matches!(bench.status().phase, Phase::Held { .. })).await;
+    assert_eq!(bench.swarm.running_tasks(PROXY).len(), 2);
+    // The edit is gone: Swarm itself took it back with the update that it was in.
+    assert!(memory_limit(&bench.spec().await).is_null());
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_installations_leave_each_other_alone() {
+    let swarm = Swarm::new();
+    let mut theirs = settings();
+    theirs.instance = InstanceName::parse("other").unwrap();
+    theirs.proxy.service_name = "other-proxy".into();
+    theirs.proxy.ports = vec![Port { published: 8080, target: 80 }];
+    let mut theirs = Bench::with(swarm.clone(), theirs);
+    let mut ours = Bench::with(swarm, settings());
+    let app = ours.swarm.create_network("app").unwrap();
+    for name in ["a", "b", "c"] {
+        for bench in [&mut ours, &mut theirs] {
+            bench.aim(&target(name, &[(name, &app)]));
+            bench.until_in_step().await;
+        }
+    }
+    assert_eq!(ours.swarm.configs(&ours.settings.instance).await.unwrap().len(), 5);
+    assert_eq!(ours.swarm.configs(&theirs.settings.instance).await.unwrap().len(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_somebody_uses_is_kept_without_fuss() {
+    let mut bench = Bench::in_step_with(&target("first", &[])).await;
+    bench.swarm.inject(Fault::on(Verb::RemoveConfig).fail(Class::InUse));
+    let app = bench.swarm.create_network("app").unwrap();
+    for name in ["a", "b"] {
+        bench.aim(&target(name, &[(name, &app)]));
+        bench.until_in_step().await;
+    }
+    bench.swarm.clear_calls();
+    bench.passes_for(secs(60)).await;
+    assert_eq!(bench.writes(), []);
+    assert!(bench.is_in_step());
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_runs_under_the_driver_and_wakes_for_a_new_target() {
+    let Bench { swarm, target: sender, actuator, outputs, .. } = Bench::new();
+    let (reporter, _status) = driver::Reporter::new("actuator web");
+    let stop = tokio_util::sync::CancellationToken::new();
+    let running = tokio::spawn(driver::run(actuator, driver::Pacing::default(), reporter, stop.clone()));
+    let first = target("first", &[]);
+    sender.send_replace(Some(Arc::new(first.clone())));
+    swarm.eventually("two proxies run", |swarm| swarm.running_tasks(PROXY).len() == 2).await;
+    let mut status = outputs.status.clone();
+    let in_step = status.wait_for(|status| status.as_ref().is_some_and(|status| status.phase == Phase::InStep));
+    tokio::time::timeout(secs(60), in_step).await.expect("it gets in step").unwrap();
+    stop.cancel();
+    running.await.unwrap();
+    assert_eq!(swarm.running_tasks(PROXY).len(), 2, "and the proxies do not notice that it stops");
+}
