@@ -68,6 +68,12 @@ impl<S: swarm::Write> Actuator<S> {
         (actuator, outputs)
     }
 
+    /// Paused time moves the runtime's clock and not the wall clock that a fresh process starts from.
+    #[cfg(test)]
+    pub(crate) fn advance_clock(&mut self, by: Duration) {
+        self.clock.advance(by);
+    }
+
     async fn look(&mut self) -> swarm::Result<Next> {
         let now = self.clock.now();
         let inventory = self.reader.read(&self.swarm, &self.settings, &self.memory, now).await?;

@@ -32,6 +32,11 @@ impl Clock {
         Self { started: wall.unwrap_or_default(), since: tokio::time::Instant::now() }
     }
 
+    #[cfg(test)]
+    pub(crate) fn advance(&mut self, by: Duration) {
+        self.started += by;
+    }
+
     pub(crate) fn now(&self) -> Moment {
         Moment(self.started + self.since.elapsed())
     }

@@ -31,21 +31,21 @@ struct Context {
 pub async fn serve(
     listener: TcpListener,
     view: Arc<View>,
-    registry: Registry,
+    registry: Arc<Registry>,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     axum::serve(listener, router(view, registry)).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
 /// The pages.
-pub fn router(view: Arc<View>, registry: Registry) -> Router {
+pub fn router(view: Arc<View>, registry: Arc<Registry>) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/api/v1/routes", get(list_routes))
         .route("/api/v1/services/{name}", get(service))
-        .with_state(Context { view, registry: Arc::new(registry) })
+        .with_state(Context { view, registry })
 }
 
 /// The process runs and answers. It says nothing about the cluster: a restart would not help there.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use actuator::{Inventory, Memory, Moment, Plan};
 use anyhow::{Context, Result};
-use model::{Bundle, ClusterName, Published, Report, Target};
+use model::{Bundle, ClusterName, NetworkId, Published, Report, Target};
 
 use crate::config::{ClusterParts, Config};
 
@@ -14,6 +14,8 @@ pub struct Look {
     pub clusters: BTreeMap<ClusterName, ClusterLook>,
     /// What was decided about every service.
     pub report: Report,
+    /// The names of the networks that services which ask to be routed are on.
+    pub networks: BTreeMap<NetworkId, String>,
 }
 
 /// One cluster of proxies.
@@ -36,8 +38,9 @@ impl Look {
 /// Looks once. Writes nothing.
 ///
 /// # Errors
-/// When a read fails: a look that is not complete is not a look.
+/// When a read fails (a look that is not complete is not a look), or when the operator would refuse this Engine.
 pub async fn look(config: &Config, swarm: &impl swarm::Read) -> Result<Look> {
+    engine::supported(&swarm.identity().await?).map_err(anyhow::Error::msg)?;
     let desired = observer::observe_once(swarm).await?;
     let mut settings = reconciler::Settings::default();
     let mut inventories: BTreeMap<ClusterName, (ClusterParts, Inventory)> = BTreeMap::new();
@@ -70,7 +73,8 @@ pub async fn look(config: &Config, swarm: &impl swarm::Read) -> Result<Look> {
         let plan = plan(target.as_ref(), &inventory, &parts);
         clusters.insert(name, ClusterLook { published: plan.published.clone(), bundle, plan });
     }
-    Ok(Look { clusters, report: compiled.report })
+    let networks = desired.networks.iter().map(|(id, network)| (id.clone(), network.name.clone())).collect();
+    Ok(Look { clusters, report: compiled.report, networks })
 }
 
 fn plan(target: Option<&Target>, inventory: &Inventory, parts: &ClusterParts) -> Plan {

@@ -18,6 +18,8 @@ pub struct View {
     pub published: BTreeMap<ClusterName, watch::Receiver<Option<Published>>>,
     /// How the rollouts are doing, a cluster.
     pub rollouts: BTreeMap<ClusterName, watch::Receiver<Option<Arc<actuator::Status>>>>,
+    /// Why the loops have not begun: the Engine does not answer; none if nothing is known to be in the way.
+    pub waits_for: watch::Receiver<Option<String>>,
     /// How the observer's loop is doing.
     pub observer: watch::Receiver<driver::Status>,
     /// How every loop is doing, by name, the observer's among them.
@@ -61,7 +63,8 @@ impl View {
         let mut reasons = Vec::new();
         match age {
             None => {
-                let why = self.observer.borrow().last_error.clone().unwrap_or_else(|| "it is under way".into());
+                let why = self.waits_for.borrow().clone().or_else(|| self.observer.borrow().last_error.clone());
+                let why = why.unwrap_or_else(|| "it is under way".into());
                 reasons.push(format!("the cluster was not yet read completely: {why}"));
             }
             Some(age) if age > self.stale_after => {

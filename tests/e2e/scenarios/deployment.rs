@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use tokio::process::Command;
 
 use crate::support::engine::root;
+use crate::support::operator::program;
 use crate::support::wait;
 use crate::support::world::World;
 
@@ -42,7 +43,9 @@ async fn objects(world: &World) -> Result<Vec<String>> {
 /// Deployed, it routes; deployed again, nothing changes; undeployed, nothing is left.
 pub async fn deploy_and_undeploy(world: &mut World) -> Result<()> {
     let image = world.demo_image();
-    make(world, "deploy", &[]).await?;
+    let binary = program()?.display().to_string();
+    let debug = [("DOVETAIL_BINARY", binary.as_str())];
+    make(world, "deploy", &debug).await?;
     world.docker.line("network create -d overlay demo").await?;
     world
         .docker
@@ -56,7 +59,7 @@ pub async fn deploy_and_undeploy(world: &mut World) -> Result<()> {
     let tasks = (world.docker.task_ids(&operator).await?, world.docker.task_ids("dovetail-proxy").await?);
     let before = objects(world).await?;
 
-    make(world, "deploy", &[]).await.context("a second make deploy")?;
+    make(world, "deploy", &debug).await.context("a second make deploy")?;
     wait::throughout("a second make deploy changes nothing", 10 * SECOND, || async {
         let now = (world.docker.task_ids(&operator).await?, world.docker.task_ids("dovetail-proxy").await?);
         ensure!(now == tasks, "tasks of {operator} and the proxy changed: {tasks:?}, {now:?}");
@@ -82,7 +85,8 @@ pub async fn deploy_over_tls(world: &mut World) -> Result<()> {
     let endpoint = world.export("ENGINE_TLS_HOST").to_owned();
     let bundle = world.export("ENGINE_TLS_DIR").to_owned();
     let client = [("DOCKER_HOST", endpoint.as_str()), ("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", bundle.as_str())];
-    let overlay = [("OVERLAY", "ucp"), ("UCP_ENDPOINT", endpoint.as_str()), ("BUNDLE_DIR", bundle.as_str()), ("UCP_CONSTRAINT", "node.role==manager")];
+    let binary = program()?.display().to_string();
+    let overlay = [("DOVETAIL_BINARY", binary.as_str()), ("UCP_ENDPOINT", endpoint.as_str()), ("BUNDLE_DIR", bundle.as_str()), ("PLACEMENT", "node.role == manager")];
     let settings: Vec<(&str, &str)> = client.iter().chain(&overlay).copied().collect();
     make(world, "deploy", &settings).await?;
     let operator = operator_service(world).await?;

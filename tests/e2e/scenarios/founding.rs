@@ -57,6 +57,8 @@ pub async fn demo(world: &mut World) -> Result<()> {
     let body = answer.json();
     ensure!(body["metadata"] == "demo", "the demo application answers: {}", answer.body);
     ensure!(answer.header("set-cookie").starts_with("session="), "its cookie comes through");
+    // Until its health check has passed, Swarm does not list the proxy as running.
+    world.settled(Duration::from_secs(60)).await?;
     headers_are_true(world, &answer).await?;
     ensure!(body["request_id"] == answer.header("x-request-id"), "the application got the same request id");
 

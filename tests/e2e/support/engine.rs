@@ -67,7 +67,7 @@ impl Engine {
 
     /// Where the proxies' HTTP listeners answer, one address a node, the first manager's first.
     pub fn http_addresses(&self) -> Vec<String> {
-        self.get("ENGINE_NODES").split_whitespace().map(|address| format!("{address}:80")).collect()
+        self.get("ENGINE_NODES").split(',').map(|address| format!("{address}:80")).collect()
     }
 
     /// Runs a verb of `scripts/engine` on the engine of this name.

@@ -215,28 +215,28 @@ impl World {
         self.recorder = None;
         let docker = &self.docker;
         wait::until("the engine is empty again", Duration::from_secs(60), || async {
-            for (list, remove) in [
-                ("service ls -q", "service rm"),
-                ("config ls -q", "config rm"),
-                ("secret ls -q", "secret rm"),
-                ("network ls -q -f scope=swarm -f type=custom", "network rm"),
-            ] {
-                let ids = docker.line(list).await?;
-                let mut arguments: Vec<&str> = remove.split(' ').collect();
-                arguments.extend(ids.lines());
-                if arguments.len() > 2 {
-                    docker.run(&arguments).await?;
-                }
+            // A network that goes while containers are still on it stays on their node, half removed, for good.
+            self.remove_all("service ls -q", "service rm").await?;
+            let containers = docker.line("ps -q").await?;
+            if !containers.is_empty() {
+                bail!("containers still run: {containers}")
             }
-            for list in ["service ls -q", "ps -q"] {
-                let left = docker.line(list).await?;
-                if !left.is_empty() {
-                    bail!("docker {list} still lists {left}")
-                }
-            }
+            self.remove_all("config ls -q", "config rm").await?;
+            self.remove_all("secret ls -q", "secret rm").await?;
+            self.remove_all("network ls -q -f scope=swarm -f type=custom", "network rm").await?;
             Ok(())
         })
         .await?;
         std::fs::remove_dir_all(&self.directory).context("remove the scenario's directory")
+    }
+
+    async fn remove_all(&self, list: &str, remove: &str) -> Result<()> {
+        let ids = self.docker.line(list).await?;
+        let mut arguments: Vec<&str> = remove.split(' ').collect();
+        arguments.extend(ids.lines());
+        if arguments.len() > 2 {
+            self.docker.run(&arguments).await?;
+        }
+        Ok(())
     }
 }

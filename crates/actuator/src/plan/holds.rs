@@ -57,7 +57,7 @@ impl<'a> Look<'a> {
         }
         if routes_changed && (settings_changed.is_none() || failure.by_hand) {
             // Under the settings that stand, lest the same routes come back under those.
-            let settings = failure.attempt.settings;
+            let settings = settings_changed.unwrap_or(failure.attempt).settings;
             holds.push((Blame::Bundle, Attempt { settings, ..failure.attempt }));
         }
         holds.into_iter().filter_map(|(blame, on)| self.new_hold(failure, blame, on)).collect()

@@ -253,6 +253,8 @@ async fn a_service_that_was_removed_by_hand_comes_back() {
     let mut bench = Bench::in_step_with(&target("first", &[])).await;
     bench.swarm.remove_service(PROXY).unwrap();
     bench.swarm.clear_calls();
+    // The reconciler finds nothing published and gives another reason for the same generation.
+    bench.aim(&target("all anew", &[]));
     bench.until_in_step().await;
     assert_eq!(bench.writes(), [Verb::CreateService], "its objects are still there");
 }
@@ -322,6 +324,78 @@ async fn a_rollback_by_hand_is_not_fought() {
         bench.until_in_step().await;
         assert_eq!(bench.service_writes(), 3);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollback_by_hand_over_routes_and_settings_brings_back_neither() {
+    let mut bench = Bench::in_step_with(&target("first", &[])).await;
+    let app = bench.swarm.create_network("app").unwrap();
+    bench.settings.proxy.image = "nginx:1.30".into();
+    bench.restart();
+    bench.aim(&target("second", &[("demo", &app)]));
+    bench.until_in_step().await;
+    bench.swarm.rollback_service(PROXY).unwrap();
+    bench.passes_for(secs(4000)).await;
+    assert_eq!(bench.service_writes(), 2);
+    assert_eq!(bench.status().holds.len(), 2);
+
+    // New routes are served, by the image that was gone back to.
+    let third = target("third", &[("demo", &app), ("shop", &app)]);
+    bench.aim(&third);
+    bench.until("they are live", |bench| bench.live().1 == third.bundle.generation()).await;
+    assert_eq!(bench.spec().await["TaskTemplate"]["ContainerSpec"]["Image"], "nginx:1.28");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_that_is_due_is_tried_again_by_a_fresh_process_too() {
+    let swarm = Swarm::new();
+    let app = swarm.create_network("app").unwrap();
+    let mut bench = Bench::with(swarm, settings());
+    bench.aim(&target("first", &[("demo", &app)]));
+    bench.until_in_step().await;
+    bench.break_on("broken");
+    bench.aim(&target("second", &[("broken", &app)]));
+    bench.until("it is held", |bench| bench.live().2 == 1).await;
+    bench.passes_for(secs(60)).await;
+    let update = bench.swarm.raw_service(PROXY).await.unwrap().unwrap().update.unwrap();
+    assert_eq!(update.state, UpdateState::RollbackCompleted);
+
+    bench.restart_later(secs(700));
+    bench.swarm.break_nothing();
+    bench.passes_for(secs(30)).await;
+    assert!(bench.is_in_step());
+    assert_eq!(bench.service_writes(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollback_that_swarm_gave_up_on_is_told_again() {
+    let swarm = Swarm::new();
+    let app = swarm.create_network("app").unwrap();
+    let mut three = settings();
+    three.proxy.mode = crate::settings::Mode::Replicated(3);
+    let mut bench = Bench::with(swarm, three);
+    let good = target("first", &[("demo", &app)]);
+    bench.aim(&good);
+    bench.until_in_step().await;
+    // One task gets through, and from then on nothing starts, the way back included.
+    let started = std::sync::atomic::AtomicUsize::new(0);
+    bench
+        .swarm
+        .break_when(move |_, _| (started.fetch_add(1, Ordering::SeqCst) >= 1).then(|| "the disk is full".to_owned()));
+    bench.aim(&target("second", &[("shop", &app)]));
+    bench.until("it is held", |bench| bench.live().2 == 1).await;
+    bench.passes_for(secs(30)).await;
+    bench.swarm.break_nothing();
+    bench.passes_for(secs(150)).await;
+    assert_eq!(bench.live(), (good.bundle.generation(), good.bundle.generation(), 1));
+    let routes = crate::spec::Mounts::read(&bench.spec().await).files["/etc/nginx/routes.conf"].clone();
+    let tasks = bench.swarm.running_tasks(PROXY);
+    assert_eq!(tasks.len(), 3);
+    for task in tasks {
+        let mounts = crate::spec::Mounts::read(&json!({"TaskTemplate": *task.spec}));
+        assert_eq!(mounts.files["/etc/nginx/routes.conf"], routes, "every proxy serves the last good");
+    }
+    assert_eq!(bench.service_writes(), 3);
 }
 
 #[tokio::test(start_paused = true)]

@@ -107,6 +107,12 @@ impl Bench {
         (self.actuator, self.outputs) = (actuator, outputs);
     }
 
+    /// The same, by a wall clock that is so much ahead of the real one.
+    fn restart_later(&mut self, later: Duration) {
+        self.restart();
+        self.actuator.advance_clock(later);
+    }
+
     /// One pass, and the time until the next; what a pass answers when it fails is not looked at.
     async fn pass(&mut self) {
         let wait = match self.actuator.pass().await {

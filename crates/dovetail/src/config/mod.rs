@@ -89,7 +89,7 @@ pub struct Admin {
 }
 
 /// One proxy service with its settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClusterSettings {
     /// The value of the label `com.docker.lb.service_cluster` that these proxies serve; empty for services
@@ -312,12 +312,6 @@ impl Default for Log {
 impl Default for Admin {
     fn default() -> Self {
         Self { listen: Listen(([127, 0, 0, 1], 8717).into()) }
-    }
-}
-
-impl Default for ClusterSettings {
-    fn default() -> Self {
-        Self { service_cluster: String::new(), networks: None, proxy: Proxy::default(), nginx: Nginx::default() }
     }
 }
 

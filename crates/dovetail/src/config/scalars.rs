@@ -116,7 +116,7 @@ impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let milliseconds = self.0.as_millis();
         for (scale, unit) in [(3_600_000, "h"), (60_000, "m"), (1000, "s")] {
-            if milliseconds % scale == 0 {
+            if milliseconds.is_multiple_of(scale) {
                 return write!(f, "{}{unit}", milliseconds / scale);
             }
         }
