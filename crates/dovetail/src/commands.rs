@@ -1,18 +1,20 @@
 //! The subcommands that look and print. Each turns one [look](mod@crate::look) into text; nothing is written to the cluster.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use actuator::Phase;
+use actuator::status::HoldStatus;
+use actuator::{Phase, Step};
 use anyhow::{Context, Result, bail};
-use model::{ClusterName, Published};
+use model::{ClusterName, NetworkId, Published, Report, ServiceReport, labels};
 use serde_json::{Value, json};
 
-use crate::config::Config;
-use crate::explain::{explain, verdict};
+use crate::config::{Config, PublishMode};
+use crate::explain::{SHORT_ID, explain, not_routed, outcome};
 use crate::look::{ClusterLook, look};
-use crate::routes::{routes, table};
-use crate::table::Table;
+use crate::routes::{changes, routes, table};
+use crate::table::{Table, indented, printable};
 
 /// `dovetail plan`: what would change now.
 ///
@@ -24,31 +26,84 @@ pub async fn plan(config: &Config, swarm: &impl swarm::Read, as_json: bool) -> R
         let clusters: Vec<Value> = look.clusters.iter().map(|(name, cluster)| plan_json(name, cluster)).collect();
         return pretty(&json!({ "clusters": clusters }));
     }
+    let routes = routes(&look.report, &look.published());
     let mut text = String::new();
     for (name, cluster) in &look.clusters {
-        writeln!(text, "cluster {name}")?;
-        match (&cluster.published, &cluster.bundle) {
-            (Published::Unknown { reason }, _) => writeln!(text, "  nothing can be planned: {reason}")?,
-            (_, None) => writeln!(text, "  nothing can be planned")?,
-            (Published::Nothing, Some(bundle)) => {
-                writeln!(text, "  live        nothing\n  wanted      generation {}", bundle.generation().short())?;
-            }
-            (Published::Live { manifest, .. }, Some(bundle)) if manifest.generation == bundle.generation() => {
-                writeln!(text, "  live        generation {}, as wanted", manifest.generation.short())?;
-            }
-            (Published::Live { manifest, .. }, Some(bundle)) => {
-                writeln!(text, "  live        generation {}", manifest.generation.short())?;
-                writeln!(text, "  wanted      generation {}: {}", bundle.generation().short(), bundle.manifest.reason)?;
-            }
+        text.push_str(&plan_text(name, cluster, &changes(&routes, name), &look.networks));
+    }
+    text.push_str(&others(&look.report));
+    Ok(text)
+}
+
+/// What would change in one cluster.
+fn plan_text(
+    name: &ClusterName,
+    cluster: &ClusterLook,
+    changes: &Table,
+    networks: &BTreeMap<NetworkId, String>,
+) -> String {
+    let (live, wanted) = match (&cluster.published, &cluster.bundle) {
+        (Published::Unknown { .. }, _) | (_, None) => ("cannot be told".to_owned(), None),
+        (Published::Nothing, Some(bundle)) => ("nothing: there is no proxy service yet".to_owned(), Some(bundle)),
+        (Published::Live { manifest, .. }, Some(bundle)) if manifest.generation == bundle.generation() => {
+            (format!("generation {}, as wanted", manifest.generation.short()), None)
         }
-        if cluster.plan.steps.is_empty() {
-            writeln!(text, "  steps       none")?;
+        (Published::Live { manifest, .. }, Some(bundle)) => {
+            (format!("generation {}", manifest.generation.short()), Some(bundle))
         }
-        for (number, step) in cluster.plan.steps.iter().enumerate() {
-            writeln!(text, "  step {:<6} {step}", number + 1)?;
+    };
+    let mut text = format!("cluster {name}\n  live     {live}\n");
+    if let Some(bundle) = wanted {
+        text.push_str(&format!("  wanted   generation {}: {}\n", bundle.generation().short(), bundle.manifest.reason));
+    }
+    match &cluster.plan.status.phase {
+        // What the steps say better.
+        Phase::InStep | Phase::Pending { .. } => {}
+        _ => text.push_str(&format!("  state    {}\n", phase_text(cluster))),
+    }
+    for hold in &cluster.plan.status.holds {
+        text.push_str(&format!("  held     {}\n", hold_text(hold)));
+    }
+    if !changes.is_empty() {
+        text.push_str(&format!("  routes\n{}", indented(&changes.to_string(), 4)));
+    }
+    if cluster.plan.steps.is_empty() {
+        text.push_str("  steps    none\n");
+    } else {
+        text.push_str("  steps\n");
+    }
+    for (number, step) in cluster.plan.steps.iter().enumerate() {
+        let known = wanted.map_or("", |bundle| &bundle.manifest.reason);
+        text.push_str(&format!("    {}. {}\n", number + 1, step_text(step, cluster, known, networks)));
+    }
+    printable_lines(&text)
+}
+
+/// A step, with names where it has ids, and without a reason that is `known` already.
+fn step_text(step: &Step, cluster: &ClusterLook, known: &str, networks: &BTreeMap<NetworkId, String>) -> String {
+    let (what, write) = match step {
+        Step::CreateService(write) => ("create", write),
+        Step::UpdateService { write, .. } => ("update", write),
+        Step::CreateConfig(_) | Step::HoldGeneration { .. } | Step::RemoveConfig { .. } => return step.to_string(),
+    };
+    let service = &cluster.plan.status.service;
+    let mut text = format!("{what} service {service} with generation {}", write.attempt.generation.short());
+    for (verb, ids) in [("joins", &write.joins), ("leaves", &write.leaves)] {
+        if !ids.is_empty() {
+            let names: Vec<&str> = ids.iter().map(|id| networks.get(id).map_or(id.as_str(), String::as_str)).collect();
+            text.push_str(&format!(", which {verb} {}", names.join(" and ")));
         }
     }
-    Ok(text)
+    if write.reason != known {
+        text.push_str(&format!(": {}", write.reason));
+    }
+    text
+}
+
+/// The services that ask in vain, below a blank line; nothing if there are none.
+fn others(report: &Report) -> String {
+    let others = not_routed(report);
+    if others.is_empty() { String::new() } else { format!("\n{others}") }
 }
 
 fn plan_json(name: &ClusterName, cluster: &ClusterLook) -> Value {
@@ -56,11 +111,12 @@ fn plan_json(name: &ClusterName, cluster: &ClusterLook) -> Value {
         Published::Live { manifest, .. } => Some(manifest.generation),
         Published::Nothing | Published::Unknown { .. } => None,
     };
+    let changed = cluster.bundle.as_ref().filter(|bundle| live != Some(bundle.generation()));
     json!({
         "cluster": name,
         "live": live,
         "wanted": cluster.bundle.as_ref().map(model::Bundle::generation),
-        "reason": cluster.bundle.as_ref().map(|bundle| &bundle.manifest.reason),
+        "reason": changed.map(|bundle| &bundle.manifest.reason),
         "steps": cluster.plan.steps,
         "status": cluster.plan.status,
     })
@@ -86,7 +142,7 @@ pub async fn render(
     let mut text = String::new();
     for (name, cluster) in look.clusters.iter().filter(|(name, _)| only.is_none_or(|only| name.as_str() == only)) {
         let Some(bundle) = &cluster.bundle else {
-            bail!("what cluster {name} should be cannot be told: see dovetail status");
+            bail!("what the proxies of cluster {name} should be cannot be told: {}", phase_text(cluster));
         };
         for (path, file) in &bundle.files {
             let content = String::from_utf8_lossy(&file.content);
@@ -114,10 +170,11 @@ pub async fn list_routes(config: &Config, swarm: &impl swarm::Read, as_json: boo
     if as_json {
         return pretty(&routes);
     }
-    if routes.is_empty() {
-        return Ok("no service asks to be routed, or none can be: see dovetail explain SERVICE\n".into());
+    if look.report.services.is_empty() && routes.is_empty() {
+        return Ok(NOBODY_ASKS.into());
     }
-    Ok(table(&routes).to_string())
+    let live = if routes.is_empty() { "there are no routes\n".to_owned() } else { table(&routes).to_string() };
+    Ok(live + &others(&look.report))
 }
 
 /// `dovetail explain`: why a service is routed or not.
@@ -128,19 +185,37 @@ pub async fn explain_service(config: &Config, swarm: &impl swarm::Read, name: &s
     let look = look(config, swarm).await?;
     let explanations = explain(&look.report, &look.published(), name);
     if explanations.is_empty() {
-        let exists = swarm.services().await?.iter().any(|service| service.name == name || service.id.as_str() == name);
-        if exists {
-            bail!(
-                "the service {name} does not ask to be routed: it has neither com.docker.lb.hosts nor \
-                 com.docker.lb.default_backend=true among its labels (deploy.labels in a stack file)"
-            );
-        }
-        bail!("there is no service {name}; docker service ls lists those there are");
+        bail!(nothing_to_explain(&swarm.services().await?, name));
     }
     if as_json {
         return pretty(&explanations);
     }
     Ok(explanations.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+}
+
+/// Why there is nothing to explain about a service.
+fn nothing_to_explain(services: &[swarm::Service], name: &str) -> String {
+    let is_meant = |service: &&swarm::Service| {
+        let id = service.id.as_str();
+        service.name == name || id == name || (name.len() >= SHORT_ID && id.starts_with(name))
+    };
+    if let Some(service) = services.iter().find(is_meant) {
+        return format!(
+            "the service {} does not ask to be routed: among its labels (deploy.labels in a stack file, --label in \
+             docker service create) is neither {} nor {}=true",
+            service.name,
+            labels::HOSTS,
+            labels::DEFAULT_BACKEND,
+        );
+    }
+    // A stack's services are called by its name, and people by theirs.
+    let mut similar: Vec<&str> = services.iter().map(|service| service.name.as_str()).collect();
+    similar.retain(|service| service.contains(name));
+    similar.sort_unstable();
+    if similar.is_empty() || name.is_empty() {
+        return format!("there is no service {name:?}; docker service ls lists those there are");
+    }
+    format!("there is no service {name:?}; is {} meant?", similar.join(" or "))
 }
 
 /// `dovetail status`: how proxies and services are doing.
@@ -155,53 +230,80 @@ pub async fn status(config: &Config, swarm: &impl swarm::Read, as_json: bool) ->
     }
     let mut text = String::new();
     for cluster in look.clusters.values() {
-        text.push_str(&status_text(&cluster.plan.status));
+        text.push_str(&status_text(cluster, &look.networks));
     }
-    if look.report.services.is_empty() {
-        text.push_str("no service asks to be routed\n");
+    text.push('\n');
+    let mut services: Vec<&ServiceReport> = look.report.services.values().collect();
+    if services.is_empty() {
+        text.push_str(NOBODY_ASKS);
         return Ok(text);
     }
+    services.sort_by(|one, other| one.name.cmp(&other.name));
     let mut table = Table::new(["SERVICE", "CLUSTER", "STATE"]);
-    for service in look.report.services.values() {
+    for service in services {
         let cluster = service.cluster.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
-        table.row([service.name.clone(), cluster, verdict(&service.verdict)]);
+        table.row([service.name.clone(), cluster, outcome(service)]);
     }
-    write!(text, "\n{table}")?;
-    Ok(text)
+    Ok(text + &table.to_string())
 }
 
-fn status_text(status: &actuator::Status) -> String {
-    let short = |digest: &Option<model::Digest>| digest.map_or_else(|| "none".to_owned(), |digest| digest.short());
+const NOBODY_ASKS: &str = "no service asks to be routed: none has the label com.docker.lb.hosts\n";
+
+fn status_text(cluster: &ClusterLook, networks: &BTreeMap<NetworkId, String>) -> String {
+    let status = &cluster.plan.status;
     let mut lines = vec![
-        format!("cluster {}: {}", status.cluster, phase_text(&status.phase)),
+        format!("cluster {}: {}", status.cluster, phase_text(cluster)),
         format!("  service     {}", status.service),
-        format!("  generation  {} live, {} wanted", short(&status.live), short(&status.target)),
     ];
+    lines.push(match (status.live, status.target) {
+        (Some(live), Some(target)) if live == target => format!("  generation  {}, as wanted", live.short()),
+        (Some(live), Some(target)) => format!("  generation  {} live, {} wanted", live.short(), target.short()),
+        (Some(live), None) => format!("  generation  {} live, what is wanted cannot be told", live.short()),
+        (None, Some(target)) => format!("  generation  none live, {} wanted", target.short()),
+        (None, None) => "  generation  cannot be told".to_owned(),
+    });
     if let Some(image) = &status.image {
         lines.push(format!("  image       {image}"));
     }
-    for hold in &status.holds {
-        let retry = match hold.retry_in_seconds {
-            Some(seconds) => format!("tried again in {seconds} s"),
-            None => "not tried again by itself".to_owned(),
-        };
-        lines.push(format!("  held        {}: {}; {retry}", hold.generation.short(), hold.reason));
+    if !status.networks.is_empty() {
+        let name = |id| networks.get(id).map_or_else(|| ToString::to_string(id), String::clone);
+        let names: Vec<String> = status.networks.iter().map(name).collect();
+        lines.push(format!("  networks    {}", names.join(", ")));
     }
+    lines.extend(status.holds.iter().map(|hold| format!("  held        {}", hold_text(hold))));
     if let Some(trouble) = &status.trouble {
         lines.push(format!("  trouble     {trouble}"));
     }
-    lines.join("\n") + "\n"
+    printable_lines(&(lines.join("\n") + "\n"))
 }
 
-fn phase_text(phase: &Phase) -> String {
-    match phase {
+fn hold_text(hold: &HoldStatus) -> String {
+    let retry = match hold.retry_in_seconds {
+        Some(seconds) => format!("tried again in {seconds} s"),
+        None => "not tried again by itself".to_owned(),
+    };
+    format!("generation {}: {}; {retry}", hold.generation.short(), hold.reason)
+}
+
+/// Each line with control characters escaped: reasons can hold what strangers wrote.
+fn printable_lines(text: &str) -> String {
+    text.lines().map(|line| printable(line) + "\n").collect()
+}
+
+fn phase_text(cluster: &ClusterLook) -> String {
+    match &cluster.plan.status.phase {
         Phase::Waiting { waits_for } => format!("waiting for {waits_for}"),
         Phase::InStep => "in step".to_owned(),
         Phase::Pending { reason } => format!("about to change: {reason}"),
-        Phase::Rolling { generation, tasks_done, tasks_total, reason, waits_for, .. } => format!(
-            "rolling out {}, {tasks_done} of {tasks_total} proxies done, waiting for {waits_for}: {reason}",
-            generation.short()
-        ),
+        Phase::Rolling { generation, tasks_done, tasks_total, reason, waits_for, .. } => {
+            // One look does not know why the rollout was started; what is rolled out says it.
+            let reason = match &cluster.published {
+                Published::Live { manifest, .. } => &manifest.reason,
+                Published::Nothing | Published::Unknown { .. } => reason,
+            };
+            let generation = generation.short();
+            format!("rolling out {generation} ({reason}), {tasks_done} of {tasks_total} proxies done; {waits_for}")
+        }
         Phase::Blocked { tasks_done, tasks_total, waits_for, advice, .. } => {
             format!("blocked at {tasks_done} of {tasks_total} proxies, waiting for {waits_for}; {advice}")
         }
@@ -218,20 +320,18 @@ pub fn describe(config: &Config, file: &Path) -> String {
     text.push_str(&format!("  instance {}, engine {}\n", config.instance, config.engine.endpoint));
     for (name, cluster) in &config.clusters.0 {
         let proxy = &cluster.proxy;
-        let number = match proxy.publish_mode {
-            crate::config::PublishMode::Host => "one on each chosen node".to_owned(),
-            crate::config::PublishMode::Ingress => format!("{} of them", proxy.replicas.0),
-        };
         let ports: Vec<String> = [("http", proxy.ports.http), ("https", proxy.ports.https)]
             .into_iter()
             .filter_map(|(kind, port)| Some(format!("{kind} {}", port?.0)))
             .collect();
+        let ports = if ports.is_empty() { "no port".to_owned() } else { ports.join(" and ") };
+        let published = match proxy.publish_mode {
+            PublishMode::Host => format!("one on each chosen node, on its {ports}"),
+            PublishMode::Ingress => format!("{} replicas, {ports} of the routing mesh", proxy.replicas.0),
+        };
         text.push_str(&format!(
-            "  cluster {name}: service {}, image {}, {number}, published by {} on {}\n",
-            proxy.name,
-            proxy.image,
-            proxy.publish_mode,
-            if ports.is_empty() { "no port".to_owned() } else { ports.join(" and ") },
+            "  cluster {name}: service {}, image {} (nginx {}), {published}\n",
+            proxy.name, proxy.image, cluster.nginx.version,
         ));
     }
     text

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
 use std::net::SocketAddr;
 
-use model::{ClusterName, Digest, Problem, Published, Report, ServiceId, ServiceReport, Verdict, labels};
+use model::{BackendMode, ClusterName, Digest, Problem, Published, Report, ServiceId, ServiceReport, Verdict, labels};
 use serde::Serialize;
 
-use crate::table::printable;
+use crate::table::{Table, printable};
 
 /// Everything there is to say about one service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -30,34 +30,52 @@ pub struct Live {
     pub reason: String,
     /// The hosts they route to it.
     pub hosts: BTreeSet<model::Host>,
+    /// Whether they send unknown hosts to it.
+    pub default_backend: bool,
     /// The addresses they send requests to.
     pub endpoints: BTreeSet<SocketAddr>,
     /// Whether that is what should be served.
     pub in_step: bool,
 }
 
-/// Explains every service of this name or id; there can be two of one name only while one is being replaced.
+/// Explains every service of this name or id; if there is none, the one whose id begins like this, as in
+/// `docker service ls`.
 pub fn explain(report: &Report, published: &BTreeMap<ClusterName, Published>, service: &str) -> Vec<Explanation> {
-    report
-        .services
-        .iter()
-        .filter(|(id, about)| about.name == service || id.as_str() == service)
-        .map(|(id, about)| Explanation { id: id.clone(), report: about.clone(), live: live(id, about, published) })
-        .collect()
+    let explanation = |(id, about): (&ServiceId, &ServiceReport)| Explanation {
+        id: id.clone(),
+        report: about.clone(),
+        live: live(id, about, published),
+    };
+    let named = |(id, about): &(&ServiceId, &ServiceReport)| about.name == service || id.as_str() == service;
+    let exact: Vec<Explanation> = report.services.iter().filter(named).map(explanation).collect();
+    if !exact.is_empty() || service.len() < SHORT_ID {
+        return exact;
+    }
+    report.services.iter().filter(|(id, _)| id.as_str().starts_with(service)).map(explanation).collect()
 }
+
+/// The length of an id where docker prints it short.
+pub const SHORT_ID: usize = 12;
 
 fn live(id: &ServiceId, about: &ServiceReport, published: &BTreeMap<ClusterName, Published>) -> Option<Live> {
     let Published::Live { manifest, .. } = published.get(about.cluster.as_ref()?)? else { return None };
     let publication = manifest.services.get(id)?;
     let contribution = &publication.contribution;
-    let in_step = matches!(about.verdict, Verdict::Routed { .. })
-        && contribution.endpoints == about.endpoints
-        && contribution.hosts == about.hosts
-        && contribution.default_backend == about.default_backend;
+    let in_step = match &about.verdict {
+        Verdict::Routed { .. } => {
+            contribution.endpoints == about.endpoints
+                && contribution.hosts == about.hosts
+                && contribution.default_backend == about.default_backend
+        }
+        // The hosts of its last good state are not known here; its servers are.
+        Verdict::Quarantined { last_good_served: true, .. } => contribution.endpoints == about.endpoints,
+        Verdict::Quarantined { .. } | Verdict::Waiting { .. } | Verdict::Refused | Verdict::Elsewhere { .. } => false,
+    };
     Some(Live {
         generation: manifest.generation,
         reason: publication.reason.clone(),
         hosts: contribution.hosts.clone(),
+        default_backend: contribution.default_backend,
         endpoints: contribution.endpoints.clone(),
         in_step,
     })
@@ -67,9 +85,12 @@ impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let about = &self.report;
         writeln!(f, "service   {} ({})", about.name, self.id)?;
-        writeln!(f, "verdict   {}", verdict(&about.verdict))?;
+        writeln!(f, "verdict   {}", printable(&outcome(about)))?;
+        // Without a mode the labels did not read, and nothing else was looked at.
+        let unread = about.mode.is_none();
         match &about.cluster {
             Some(cluster) => writeln!(f, "cluster   {cluster}")?,
+            None if unread => {}
             None => writeln!(f, "cluster   none of ours")?,
         }
         writeln!(f, "labels")?;
@@ -90,6 +111,7 @@ impl fmt::Display for Explanation {
         }
         match &about.network {
             Some(network) => writeln!(f, "network   {} ({}): {}", network.name, network.id, network.reason)?,
+            None if unread => writeln!(f, "network   not chosen before the problems are solved")?,
             None => writeln!(f, "network   none chosen")?,
         }
         if !about.tasks.is_empty() {
@@ -97,41 +119,79 @@ impl fmt::Display for Explanation {
         }
         for task in &about.tasks {
             match task.endpoint {
-                Some(endpoint) => writeln!(f, "  {} in, {endpoint}: {}", task.id, task.reason)?,
-                None => writeln!(f, "  {} out: {}", task.id, task.reason)?,
+                Some(endpoint) => writeln!(f, "  {}  in, {endpoint}: {}", task.id, task.reason)?,
+                None => writeln!(f, "  {}  out: {}", task.id, task.reason)?,
             }
         }
         if about.tasks.is_empty() && !about.endpoints.is_empty() {
-            writeln!(f, "upstream  {}", join(&about.endpoints))?;
+            let what = if about.mode == Some(BackendMode::Vip) { ", its virtual address" } else { "" };
+            writeln!(f, "server    {}{what}", join(&about.endpoints))?;
         }
-        match &self.live {
-            None => writeln!(f, "live      the proxies serve nothing of it"),
-            Some(live) => writeln!(
-                f,
-                "live      generation {} sends {} to {}{}",
-                live.generation.short(),
-                if live.hosts.is_empty() { "unknown hosts".to_owned() } else { join(&live.hosts) },
-                join(&live.endpoints),
-                if live.in_step { "" } else { "; that is about to change" },
-            ),
-        }
+        self.fmt_live(f)
     }
 }
 
-/// The verdict as a sentence.
-pub fn verdict(verdict: &Verdict) -> String {
-    match verdict {
+impl Explanation {
+    fn fmt_live(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = &self.report.verdict;
+        let routed = matches!(verdict, Verdict::Routed { .. });
+        let Some(live) = &self.live else {
+            let then = if routed { " yet; that is about to change" } else { "" };
+            return writeln!(f, "live      the proxies serve nothing of it{then}");
+        };
+        let hosts = live.hosts.iter().map(ToString::to_string);
+        let hosts: Vec<String> = hosts.chain(live.default_backend.then(|| "unknown hosts".to_owned())).collect();
+        let then = match (live.in_step, routed) {
+            (true, _) => "",
+            (false, true) => "; that is about to change",
+            (false, false) => "; that is about to end",
+        };
+        let (generation, hosts, servers) = (live.generation.short(), hosts.join(", "), join(&live.endpoints));
+        writeln!(f, "live      generation {generation} sends {hosts} to {servers}{then}")
+    }
+}
+
+/// What became of a service, as a sentence.
+pub fn outcome(about: &ServiceReport) -> String {
+    match &about.verdict {
         Verdict::Routed { reason } => format!("routed: {reason}"),
         Verdict::Waiting { reason } => format!("waiting: {reason}"),
-        Verdict::Refused => "refused: see its problems".to_owned(),
+        Verdict::Refused => match &about.problems[..] {
+            [] => "refused".to_owned(),
+            [problem] => format!("refused: {}", brief(problem)),
+            [first, others @ ..] => format!("refused for {} reasons, the first: {}", others.len() + 1, brief(first)),
+        },
         Verdict::Quarantined { reason, last_good_served: true } => {
             format!("quarantined, its last good state is served: {reason}")
         }
-        Verdict::Quarantined { reason, last_good_served: false } => format!("quarantined: {reason}"),
+        Verdict::Quarantined { reason, last_good_served: false } => format!("quarantined, it is not served: {reason}"),
         Verdict::Elsewhere { service_cluster } => {
             format!("elsewhere: it asks for the service cluster {service_cluster:?}, which is none of ours")
         }
     }
+}
+
+/// A problem without what is allowed.
+fn brief(problem: &Problem) -> String {
+    Problem { allowed: None, ..problem.clone() }.to_string()
+}
+
+/// The services that ask to be routed here and are not, with the reasons, for people.
+pub fn not_routed(report: &Report) -> Table {
+    let mut services: Vec<&ServiceReport> = report
+        .services
+        .values()
+        .filter(|about| match about.verdict {
+            Verdict::Waiting { .. } | Verdict::Refused | Verdict::Quarantined { .. } => true,
+            Verdict::Routed { .. } | Verdict::Elsewhere { .. } => false,
+        })
+        .collect();
+    services.sort_by(|one, other| one.name.cmp(&other.name));
+    let mut table = Table::new(["NOT ROUTED", "WHY"]);
+    for about in services {
+        table.row([about.name.clone(), outcome(about)]);
+    }
+    table
 }
 
 /// What is to be said of one label: its problems and warnings, or that it was accepted.
@@ -175,7 +235,7 @@ fn join<T: ToString>(items: &BTreeSet<T>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use model::{BackendMode, Code, Host, NetworkChoice, NetworkId, TaskVerdict};
+    use model::{Code, Host, NetworkChoice, NetworkId, TaskVerdict};
 
     use super::*;
 
@@ -214,11 +274,11 @@ mod tests {
         assert_eq!(
             explanations[0].to_string(),
             "service   demo (s1)\n\
-             verdict   refused: see its problems\n\
+             verdict   refused: com.docker.lb.port=\"80\\u{1b}[31m\": is no port\n\
              cluster   main\n\
              labels\n  com.docker.lb.hosts=demo.local\n    accepted\n  com.docker.lb.port=80\\u{1b}[31m\n    refused: is no port (allowed: 1 to 65535)\n  com.docker.lb.weight=3\n    not used by this version\n\
              network   demo (n1): the only one\n\
-             tasks\n  t1 out: no address on demo\n\
+             tasks\n  t1  out: no address on demo\n\
              live      the proxies serve nothing of it\n"
         );
         assert!(explain(&report, &BTreeMap::new(), "other").is_empty());

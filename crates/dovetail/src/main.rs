@@ -20,14 +20,8 @@ fn main() -> ExitCode {
         .and_then(|runtime| runtime.block_on(run(arguments.command)));
     match outcome {
         Ok(text) => print(&text),
-        Err(Failure::Failed(error)) => {
-            eprintln!("dovetail: {error:#}");
-            ExitCode::from(1)
-        }
-        Err(Failure::BadInput(error)) => {
-            eprintln!("dovetail: {error}");
-            ExitCode::from(2)
-        }
+        Err(Failure::Failed(error)) => complain(&format!("{error:#}"), 1),
+        Err(Failure::BadInput(error)) => complain(&error, 2),
     }
 }
 
@@ -95,7 +89,10 @@ async fn run(command: Command) -> Result<String, Failure> {
 
 /// Reads the configuration and prepares the client; nothing is connected yet.
 fn prepare(argument: &ConfigArgument) -> Result<(Config, Engine), Failure> {
-    let config = config::load(&argument.config)?;
+    let config = config::load(&argument.config).map_err(|error| {
+        let hint = if argument.config.exists() { "" } else { "; name the file with --config or DOVETAIL_CONFIG" };
+        Failure::BadInput(format!("{error}{hint}"))
+    })?;
     let endpoint = config::engine_endpoint(&config, argument.engine.as_deref())
         .map_err(|error| Failure::BadInput(error.to_string()))?;
     let settings = engine::Settings { timeout: config.engine.timeout.0, ..engine::Settings::default() };
@@ -121,4 +118,11 @@ fn print(text: &str) -> ExitCode {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => ExitCode::from(1),
         _ => ExitCode::SUCCESS,
     }
+}
+
+/// Says what went wrong; a reader that has gone away changes nothing about it.
+fn complain(what: &str, status: u8) -> ExitCode {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "dovetail: {what}");
+    ExitCode::from(status)
 }

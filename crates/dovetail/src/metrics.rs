@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use model::{Code, Published};
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
@@ -199,13 +199,21 @@ impl Collector for Sources {
             let mut metric = encoder.encode_descriptor(family.name, family.help, None, family.kind)?;
             for (labels, value) in &family.samples {
                 let labels: Vec<(&str, &str)> = labels.iter().map(|(name, value)| (*name, value.as_str())).collect();
-                let mut sample = metric.encode_family(&labels)?;
-                match family.kind {
-                    MetricType::Counter => sample.encode_counter::<NoLabelSet, _, f64>(value, None)?,
-                    _ => sample.encode_gauge(value)?,
+                // Without labels there are no braces either.
+                if labels.is_empty() {
+                    encode(&mut metric, family.kind, *value)?;
+                } else {
+                    encode(&mut metric.encode_family(&labels)?, family.kind, *value)?;
                 }
             }
         }
         Ok(())
+    }
+}
+
+fn encode(encoder: &mut MetricEncoder<'_>, kind: MetricType, value: f64) -> fmt::Result {
+    match kind {
+        MetricType::Counter => encoder.encode_counter::<NoLabelSet, _, f64>(&value, None),
+        _ => encoder.encode_gauge(&value),
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use model::{BackendMode, ClusterName, Contribution, Published, Report, ServiceId, Verdict};
+use model::{BackendMode, ClusterName, Contribution, Manifest, Published, Report, ServiceId, Verdict};
 use serde::Serialize;
 
 use crate::table::Table;
@@ -19,18 +19,22 @@ pub struct Route {
     pub service: String,
     /// How its endpoints are found.
     pub mode: BackendMode,
-    /// Where requests go: as served, or as wanted if nothing is served yet.
-    pub endpoints: BTreeSet<SocketAddr>,
     /// How far it is.
     pub state: State,
+    /// Where the proxies' live files send requests; nowhere yet if it is pending.
+    pub endpoints: BTreeSet<SocketAddr>,
+    /// Where they should; nowhere if it is leaving.
+    pub wanted: BTreeSet<SocketAddr>,
 }
 
 /// How far a route is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// The proxies' live files hold it as it should be.
+    /// Every proxy serves it as it should be.
     Live,
+    /// The proxies' live files hold it as it should be, and the rollout of these files has not ended.
+    Rolling,
     /// They hold it with other endpoints than it should have.
     Changing,
     /// It should be, and they do not hold it yet.
@@ -43,6 +47,7 @@ impl State {
     fn as_str(self) -> &'static str {
         match self {
             State::Live => "live",
+            State::Rolling => "rolling",
             State::Changing => "changing",
             State::Pending => "pending",
             State::Leaving => "leaving",
@@ -55,23 +60,35 @@ pub fn routes(report: &Report, published: &BTreeMap<ClusterName, Published>) -> 
     let mut routes = Vec::new();
     for (id, service) in &report.services {
         let (Some(cluster), Some(mode)) = (&service.cluster, service.mode) else { continue };
-        let wanted = matches!(service.verdict, Verdict::Routed { .. });
         let live = live(published, cluster, id);
-        let mut hosts: BTreeSet<String> = live.map(hosts_of).unwrap_or_default();
-        let wanted_hosts = if wanted { names(&service.hosts, service.default_backend) } else { BTreeSet::new() };
-        hosts.extend(wanted_hosts.iter().cloned());
-        for host in hosts {
-            let served = live.filter(|live| hosts_of(live).contains(&host));
-            let (state, endpoints) = match (served, wanted_hosts.contains(&host)) {
-                (Some(live), true) if live.endpoints == service.endpoints => (State::Live, live.endpoints.clone()),
-                (Some(live), true) => (State::Changing, live.endpoints.clone()),
-                (Some(live), false) if matches!(service.verdict, Verdict::Quarantined { .. }) => {
-                    (State::Live, live.endpoints.clone())
-                }
-                (Some(live), false) => (State::Leaving, live.endpoints.clone()),
-                (None, _) => (State::Pending, service.endpoints.clone()),
+        let served = live.map(hosts_of).unwrap_or_default();
+        let wanted = match &service.verdict {
+            Verdict::Routed { .. } => names(&service.hosts, service.default_backend),
+            // Its endpoints are those of its last good state, which had the hosts that are served.
+            Verdict::Quarantined { last_good_served: true, .. } => served.clone(),
+            Verdict::Quarantined { .. } | Verdict::Waiting { .. } | Verdict::Refused | Verdict::Elsewhere { .. } => {
+                BTreeSet::new()
+            }
+        };
+        for host in served.union(&wanted) {
+            let endpoints = live.filter(|_| served.contains(host)).map(|live| live.endpoints.clone());
+            let wanted = if wanted.contains(host) { service.endpoints.clone() } else { BTreeSet::new() };
+            let state = match &endpoints {
+                None => State::Pending,
+                Some(_) if wanted.is_empty() => State::Leaving,
+                Some(endpoints) if *endpoints != wanted => State::Changing,
+                Some(_) if rolled_out(published, cluster, id) => State::Live,
+                Some(_) => State::Rolling,
             };
-            routes.push(Route { host, cluster: cluster.clone(), service: service.name.clone(), mode, endpoints, state });
+            routes.push(Route {
+                host: host.clone(),
+                cluster: cluster.clone(),
+                service: service.name.clone(),
+                mode,
+                state,
+                endpoints: endpoints.unwrap_or_default(),
+                wanted,
+            });
         }
     }
     for (cluster, published) in published {
@@ -86,8 +103,9 @@ pub fn routes(report: &Report, published: &BTreeMap<ClusterName, Published>) -> 
                 cluster: cluster.clone(),
                 service: gone.name.clone(),
                 mode: gone.mode,
-                endpoints: gone.endpoints.clone(),
                 state: State::Leaving,
+                endpoints: gone.endpoints.clone(),
+                wanted: BTreeSet::new(),
             }));
         }
     }
@@ -107,6 +125,18 @@ pub fn live<'a>(
     }
 }
 
+/// Whether every proxy has what the live files hold of a service: it is the same in the last good generation, which
+/// is the live one unless a rollout is under way.
+fn rolled_out(published: &BTreeMap<ClusterName, Published>, cluster: &ClusterName, service: &ServiceId) -> bool {
+    match published.get(cluster) {
+        Some(Published::Live { manifest, last_good, .. }) => {
+            let fragment = |manifest: &Manifest| manifest.services.get(service).map(|service| service.fragment);
+            fragment(manifest) == fragment(last_good)
+        }
+        Some(Published::Nothing | Published::Unknown { .. }) | None => false,
+    }
+}
+
 fn hosts_of(contribution: &Contribution) -> BTreeSet<String> {
     names(&contribution.hosts, contribution.default_backend)
 }
@@ -117,22 +147,57 @@ fn names(hosts: &BTreeSet<model::Host>, default_backend: bool) -> BTreeSet<Strin
 
 /// The routes for people.
 pub fn table(routes: &[Route]) -> Table {
-    let mut table = Table::new(["HOST", "SERVICE", "MODE", "STATE", "ENDPOINTS", "CLUSTER"]);
+    let mut table = Table::new(["HOST", "SERVICE", "MODE", "STATE", "SERVERS", "CLUSTER"]);
     for route in routes {
-        let few: Vec<String> = route.endpoints.iter().take(4).map(ToString::to_string).collect();
-        let more = route.endpoints.len().saturating_sub(few.len());
-        let mut endpoints = few.join(",");
-        if more > 0 {
-            endpoints.push_str(&format!(" and {more} more"));
-        }
+        let state = match route.state {
+            State::Changing => format!("changing ({})", difference(route)),
+            State::Live | State::Rolling | State::Pending | State::Leaving => route.state.as_str().to_owned(),
+        };
+        let servers = if route.endpoints.is_empty() { &route.wanted } else { &route.endpoints };
         table.row([
             route.host.clone(),
             route.service.clone(),
             route.mode.as_str().to_owned(),
-            route.state.as_str().to_owned(),
-            endpoints,
+            state,
+            few(servers),
             route.cluster.to_string(),
         ]);
     }
     table
+}
+
+/// The routes of one cluster that are not as they should be yet, for people.
+pub fn changes(routes: &[Route], cluster: &ClusterName) -> Table {
+    let mut table = Table::default();
+    for route in routes.iter().filter(|route| route.cluster == *cluster) {
+        let change = match route.state {
+            State::Live | State::Rolling => continue,
+            State::Pending => format!("comes: {}", few(&route.wanted)),
+            State::Changing => format!("changes: {} to {}", difference(route), few(&route.wanted)),
+            State::Leaving => "goes".to_owned(),
+        };
+        table.row([route.host.clone(), route.service.clone(), route.mode.as_str().to_owned(), change]);
+    }
+    table
+}
+
+/// How many servers come and go.
+fn difference(route: &Route) -> String {
+    let come = route.wanted.difference(&route.endpoints).count();
+    let go = route.endpoints.difference(&route.wanted).count();
+    match (come, go) {
+        (come, 0) => format!("+{come}"),
+        (0, go) => format!("-{go}"),
+        (come, go) => format!("+{come} -{go}"),
+    }
+}
+
+/// The first few; a service can have hundreds.
+fn few(servers: &BTreeSet<SocketAddr>) -> String {
+    const FEW: usize = 4;
+    let shown = servers.iter().take(FEW).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    match servers.len().saturating_sub(FEW) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }

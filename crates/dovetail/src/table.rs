@@ -1,14 +1,16 @@
 //! Tables for people: columns as wide as they must be, two blanks between them, no trailing blanks.
 
-/// A table with a heading.
+/// A table, with a heading or without.
+#[derive(Default)]
 pub struct Table {
     rows: Vec<Vec<String>>,
+    headings: usize,
 }
 
 impl Table {
-    /// A table with these columns.
+    /// A table with these columns; [`Table::default`] has no heading.
     pub fn new<const N: usize>(heading: [&str; N]) -> Self {
-        Self { rows: vec![heading.iter().map(|&cell| cell.to_owned()).collect()] }
+        Self { rows: vec![heading.iter().map(|&cell| cell.to_owned()).collect()], headings: 1 }
     }
 
     /// Adds a row. Control characters are made visible: cells can hold what strangers wrote.
@@ -16,15 +18,15 @@ impl Table {
         self.rows.push(cells.iter().map(|cell| printable(cell)).collect());
     }
 
-    /// Whether there is nothing below the heading.
+    /// Whether there is no row.
     pub fn is_empty(&self) -> bool {
-        self.rows.len() == 1
+        self.rows.len() == self.headings
     }
 }
 
 impl std::fmt::Display for Table {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let columns = self.rows[0].len();
+        let columns = self.rows.first().map_or(0, Vec::len);
         let widths: Vec<usize> = (0..columns)
             .map(|column| self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
             .collect();
@@ -37,6 +39,11 @@ impl std::fmt::Display for Table {
         }
         Ok(())
     }
+}
+
+/// The text with every line moved to the right.
+pub fn indented(text: &str, by: usize) -> String {
+    text.lines().map(|line| format!("{:by$}{line}\n", "")).collect()
 }
 
 /// The text with control characters escaped, so that no label can steer a terminal.

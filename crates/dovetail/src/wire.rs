@@ -37,6 +37,8 @@ where
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("the admin server cannot listen on {address} (admin.listen in the configuration)"))?;
+    // With port 0 the system chose one.
+    let address = listener.local_addr().unwrap_or(address);
     let mut operator = Operator::new(config, swarm, traffic);
     operator.serve(listener);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), admin = %address, "dovetail runs");

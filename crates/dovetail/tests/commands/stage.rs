@@ -1,6 +1,7 @@
 //! A small cluster on which the operator's loops really run, on paused time.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dovetail::config::{self, Config};
@@ -47,12 +48,27 @@ impl Stage {
     /// Runs the operator until the proxies are and stay what they should be, and stops it.
     pub async fn operate(&self) {
         let mut operator = self.operator();
-        let view = std::sync::Arc::clone(&operator.view);
+        let view = Arc::clone(&operator.view);
         tokio::select! {
             error = operator.run() => panic!("the operator ended: {error:#}"),
             () = in_step(&view) => {}
         }
         operator.drain().await;
+    }
+
+    /// Lets the operator run until something else has happened, and drops it where it is.
+    pub async fn while_operating(&self, until: impl Future<Output = ()>) {
+        let mut operator = self.operator();
+        tokio::select! {
+            error = operator.run() => panic!("the operator ended: {error:#}"),
+            () = until => {}
+        }
+        operator.drain().await;
+    }
+
+    /// The version of the proxy service.
+    pub fn proxy_version(&self) -> u64 {
+        self.swarm.raw("dovetail-proxy").expect("there is a proxy service").version
     }
 
     /// An operator that has not begun.
@@ -110,6 +126,20 @@ pub fn steady(text: &str) -> String {
     sizes(&steady)
 }
 
+/// The text without times that follow from the wall clock: `in 599 s` becomes `in SECONDS`.
+pub fn without_seconds(text: &str) -> String {
+    let mut pieces = text.split(" in ");
+    let mut steady = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let rest = piece.trim_start_matches(|c: char| c.is_ascii_digit());
+        let seconds = rest.len() < piece.len() && rest.starts_with(" s");
+        steady.push_str(" in ");
+        steady.push_str(if seconds { "SECONDS" } else { piece });
+        steady.push_str(if seconds { &rest[2..] } else { "" });
+    }
+    steady
+}
+
 /// Runs of letters and digits, and what is between them.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split_inclusive(|c: char| !c.is_ascii_alphanumeric()).flat_map(|piece| {
@@ -118,17 +148,18 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+/// `(123 bytes)` and `"bytes": 123`.
 fn sizes(text: &str) -> String {
-    let mut lines: Vec<String> = Vec::new();
-    for line in text.split('\n') {
-        let text = match (line.find('('), line.find(" bytes)"), line.find("\"bytes\": ")) {
-            (Some(start), Some(end), _) if start < end => format!("{}(SIZE{}", &line[..start], &line[end..]),
-            (_, _, Some(start)) => format!("{}\"bytes\": SIZE", &line[..start]),
-            _ => line.to_owned(),
-        };
-        lines.push(text);
+    let is_size = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit());
+    let mut steady: Vec<&str> = words(text).collect();
+    for index in 1..steady.len() {
+        let after = steady.get(index + 1..).unwrap_or_default().iter().take(2).copied().collect::<String>();
+        let before = steady[index.saturating_sub(5)..index].concat();
+        if is_size(steady[index]) && (after == " bytes" || before.ends_with("\"bytes\": ")) {
+            steady[index] = "SIZE";
+        }
     }
-    lines.join("\n")
+    steady.concat()
 }
 
 /// Every file below a directory.
