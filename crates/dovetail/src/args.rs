@@ -30,6 +30,9 @@ pub enum Command {
     Explain(Explain),
     /// Show how the proxies and their rollouts are doing
     Status(Look),
+    /// Tell the whole story on a Swarm in memory, with a real nginx if there is one
+    #[cfg(feature = "demo")]
+    Demo,
     /// Print the version
     Version(Version),
 }

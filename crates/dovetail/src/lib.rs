@@ -5,6 +5,8 @@ pub mod admin;
 pub mod args;
 pub mod commands;
 pub mod config;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod explain;
 pub mod logs;
 pub mod look;

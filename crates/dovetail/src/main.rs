@@ -80,6 +80,11 @@ async fn run(command: Command) -> Result<String, Failure> {
             let (config, engine) = prepare(&look.config)?;
             Ok(commands::status(&config, &engine, look.json).await?)
         }
+        #[cfg(feature = "demo")]
+        Command::Demo => {
+            dovetail::demo::run(told_to_stop()).await?;
+            Ok(String::new())
+        }
         Command::Version(version) if version.json => {
             Ok(format!("{}\n", serde_json::json!({ "version": env!("CARGO_PKG_VERSION") })))
         }

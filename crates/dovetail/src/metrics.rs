@@ -152,11 +152,9 @@ impl Sources {
         let mut held = gauge("dovetail_held_generations", "Generations that failed and wait to be tried again.");
         for (cluster, counters) in &self.actuators {
             let cluster = cluster.as_str();
-            for (outcome, count) in [
-                ("completed", &counters.completed),
-                ("failed", &counters.failed),
-                ("superseded", &counters.superseded),
-            ] {
+            for (outcome, count) in
+                [("completed", &counters.completed), ("failed", &counters.failed), ("superseded", &counters.superseded)]
+            {
                 let count = count.load(Ordering::Relaxed);
                 rollouts.add([("cluster", cluster), ("outcome", outcome)], count as f64);
             }

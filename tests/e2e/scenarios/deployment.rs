@@ -32,9 +32,14 @@ async fn make(world: &World, target: &str, more: &[(&str, &str)]) -> Result<Stri
 /// Everything that `make deploy` could make, by kind.
 async fn objects(world: &World) -> Result<Vec<String>> {
     let mut objects = Vec::new();
-    for kind in ["service ls", "config ls", "secret ls", "network ls -f scope=swarm -f type=custom"] {
+    for kind in ["service ls", "config ls", "secret ls", "network ls -f driver=overlay"] {
         let names = world.docker.line(&format!("{kind} --format {{{{.Name}}}}")).await?;
-        objects.extend(names.lines().map(|name| format!("{} {name}", kind.split(' ').next().unwrap_or_default())));
+        objects.extend(
+            names
+                .lines()
+                .filter(|name| *name != "ingress")
+                .map(|name| format!("{} {name}", kind.split(' ').next().unwrap_or_default())),
+        );
     }
     objects.sort();
     Ok(objects)
@@ -69,7 +74,8 @@ pub async fn deploy_and_undeploy(world: &mut World) -> Result<()> {
     })
     .await?;
 
-    let size = world.docker.run(&["image", "inspect", "-f", "{{.Size}}", &operator_image(world, &operator).await?]).await?;
+    let size =
+        world.docker.run(&["image", "inspect", "-f", "{{.Size}}", &operator_image(world, &operator).await?]).await?;
     world.figure(format!("operator image: {:.1} MiB", size.parse::<f64>()? / f64::from(1 << 20)));
 
     world.docker.line("service rm demo").await?;
@@ -84,13 +90,22 @@ pub async fn deploy_over_tls(world: &mut World) -> Result<()> {
     let image = world.demo_image();
     let endpoint = world.export("ENGINE_TLS_HOST").to_owned();
     let bundle = world.export("ENGINE_TLS_DIR").to_owned();
-    let client = [("DOCKER_HOST", endpoint.as_str()), ("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", bundle.as_str())];
+    let client =
+        [("DOCKER_HOST", endpoint.as_str()), ("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", bundle.as_str())];
     let binary = program()?.display().to_string();
-    let overlay = [("DOVETAIL_BINARY", binary.as_str()), ("UCP_ENDPOINT", endpoint.as_str()), ("BUNDLE_DIR", bundle.as_str()), ("PLACEMENT", "node.role == manager")];
+    let overlay = [
+        ("DOVETAIL_BINARY", binary.as_str()),
+        ("UCP_ENDPOINT", endpoint.as_str()),
+        ("BUNDLE_DIR", bundle.as_str()),
+        ("PLACEMENT", "node.role == manager"),
+    ];
     let settings: Vec<(&str, &str)> = client.iter().chain(&overlay).copied().collect();
     make(world, "deploy", &settings).await?;
     let operator = operator_service(world).await?;
-    let mounts = world.docker.run(&["service", "inspect", "-f", "{{json .Spec.TaskTemplate.ContainerSpec.Mounts}}", &operator]).await?;
+    let mounts = world
+        .docker
+        .run(&["service", "inspect", "-f", "{{json .Spec.TaskTemplate.ContainerSpec.Mounts}}", &operator])
+        .await?;
     ensure!(!mounts.contains("docker.sock"), "the operator has no socket: {mounts}");
     world.docker.line("network create -d overlay demo").await?;
     world
@@ -110,7 +125,8 @@ pub async fn deploy_over_tls(world: &mut World) -> Result<()> {
 
 /// The name of the operator's service: the one of the stack.
 async fn operator_service(world: &World) -> Result<String> {
-    let names = world.docker.run(&["service", "ls", "--format", "{{.Name}}", "-f", "label=com.docker.stack.namespace"]).await?;
+    let names =
+        world.docker.run(&["service", "ls", "--format", "{{.Name}}", "-f", "label=com.docker.stack.namespace"]).await?;
     names.lines().next().map(str::to_owned).context("make deploy made a stack")
 }
 

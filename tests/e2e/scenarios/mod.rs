@@ -34,6 +34,7 @@ pub fn all() -> Vec<Scenario> {
         "engine-restarted" on 1 => life::engine_restarted,
         "deploy-and-undeploy" on 1 => deployment::deploy_and_undeploy,
         "deploy-over-tls" on 1 => deployment::deploy_over_tls,
+        "rollout-of-two-proxies" on 1 => rollouts::of_two_proxies,
         "rollout-held" on 3 => rollouts::held,
     ]
 }

@@ -10,15 +10,94 @@ use crate::support::world::World;
 /// Each bad service with the code of its problem. The job finds no node: Engine 20.10 leaves the containers of a
 /// removed job behind, and its networks with them.
 const BAD: &[(&str, &str, &[&str])] = &[
-    ("dnsrr-vip", "vip_with_dnsrr", &["--network", "demo", "--endpoint-mode", "dnsrr", "--label", "com.docker.lb.backend_mode=vip", "--label", "com.docker.lb.hosts=bad1.local", "--label", "com.docker.lb.port=8080"]),
-    ("mode", "bad_backend_mode", &["--network", "demo", "--label", "com.docker.lb.backend_mode=anycast", "--label", "com.docker.lb.hosts=bad2.local", "--label", "com.docker.lb.port=8080"]),
+    (
+        "dnsrr-vip",
+        "vip_with_dnsrr",
+        &[
+            "--network",
+            "demo",
+            "--endpoint-mode",
+            "dnsrr",
+            "--label",
+            "com.docker.lb.backend_mode=vip",
+            "--label",
+            "com.docker.lb.hosts=bad1.local",
+            "--label",
+            "com.docker.lb.port=8080",
+        ],
+    ),
+    (
+        "mode",
+        "bad_backend_mode",
+        &[
+            "--network",
+            "demo",
+            "--label",
+            "com.docker.lb.backend_mode=anycast",
+            "--label",
+            "com.docker.lb.hosts=bad2.local",
+            "--label",
+            "com.docker.lb.port=8080",
+        ],
+    ),
     ("no-port", "missing_port", &["--network", "demo", "--label", "com.docker.lb.hosts=bad3.local"]),
-    ("two-networks", "ambiguous_network", &["--network", "demo", "--network", "other", "--label", "com.docker.lb.hosts=bad4.local", "--label", "com.docker.lb.port=8080"]),
-    ("job", "job_service", &["--network", "demo", "--mode", "replicated-job", "--constraint", "node.labels.none==1", "--label", "com.docker.lb.hosts=bad5.local", "--label", "com.docker.lb.port=8080"]),
-    ("container-labels", "labels_on_container", &["--network", "demo", "--container-label", "com.docker.lb.hosts=bad6.local", "--container-label", "com.docker.lb.port=8080"]),
-    ("characters", "bad_host", &["--network", "demo", "--label", "com.docker.lb.hosts=a;b{}", "--label", "com.docker.lb.port=8080"]),
-    ("line-break", "bad_host", &["--network", "demo", "--label", "com.docker.lb.hosts=a.local\nb", "--label", "com.docker.lb.port=8080"]),
-    ("variable", "bad_host", &["--network", "demo", "--label", "com.docker.lb.hosts=$x", "--label", "com.docker.lb.port=8080"]),
+    (
+        "two-networks",
+        "ambiguous_network",
+        &[
+            "--network",
+            "demo",
+            "--network",
+            "other",
+            "--label",
+            "com.docker.lb.hosts=bad4.local",
+            "--label",
+            "com.docker.lb.port=8080",
+        ],
+    ),
+    (
+        "job",
+        "job_service",
+        &[
+            "--network",
+            "demo",
+            "--mode",
+            "replicated-job",
+            "--constraint",
+            "node.labels.none==1",
+            "--label",
+            "com.docker.lb.hosts=bad5.local",
+            "--label",
+            "com.docker.lb.port=8080",
+        ],
+    ),
+    (
+        "container-labels",
+        "labels_on_container",
+        &[
+            "--network",
+            "demo",
+            "--container-label",
+            "com.docker.lb.hosts=bad6.local",
+            "--container-label",
+            "com.docker.lb.port=8080",
+        ],
+    ),
+    (
+        "characters",
+        "bad_host",
+        &["--network", "demo", "--label", "com.docker.lb.hosts=a;b{}", "--label", "com.docker.lb.port=8080"],
+    ),
+    (
+        "line-break",
+        "bad_host",
+        &["--network", "demo", "--label", "com.docker.lb.hosts=a.local\nb", "--label", "com.docker.lb.port=8080"],
+    ),
+    (
+        "variable",
+        "bad_host",
+        &["--network", "demo", "--label", "com.docker.lb.hosts=$x", "--label", "com.docker.lb.port=8080"],
+    ),
 ];
 
 /// All of them at once, beside a healthy one under load.
@@ -60,10 +139,16 @@ pub async fn stay_with_their_service(world: &mut World) -> Result<()> {
         .await?;
         let log = world.operator().log()?;
         let logged = log.iter().filter(|line| line["service"] == *name && line["code"] == *code).count();
-        ensure!(logged == 1 || *code == "bad_host" && logged >= 1, "{code} of {name} is logged once, not {logged} times");
+        ensure!(
+            logged == 1 || *code == "bad_host" && logged >= 1,
+            "{code} of {name} is logged once, not {logged} times"
+        );
     }
     let (code, text, _) = world.operator().command(&["explain", "characters"]).await?;
-    ensure!(code == 0 && text.contains("com.docker.lb.hosts=a;b{}") && text.contains("refused"), "in words too: {text}");
+    ensure!(
+        code == 0 && text.contains("com.docker.lb.hosts=a;b{}") && text.contains("refused"),
+        "in words too: {text}"
+    );
     let writes = world.recorder().writes();
     ensure!(writes.is_empty(), "nine bad services cause no write: {writes:?}");
 

@@ -10,6 +10,28 @@ use crate::support::world::World;
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// A healthy rollout of two proxies on the routing mesh, start-first: how long it takes.
+pub async fn of_two_proxies(world: &mut World) -> Result<()> {
+    let image = world.demo_image();
+    world.publish_mode = "ingress";
+    world.start_operator().await?;
+    world.docker.line("network create -d overlay demo").await?;
+    world.docker.line(&format!(
+        "service create --name demo --network demo --detach=false --label com.docker.lb.hosts=demo.local --label com.docker.lb.port=8080 {image}"
+    )).await?;
+    wait::until("it is published", 60 * SECOND, || async {
+        if world.live_routes().await?.contains("demo.local") { Ok(()) } else { bail!("not yet") }
+    })
+    .await?;
+    world.settled(60 * SECOND).await?;
+    let proxies = world.docker.running_tasks("dovetail-proxy").await?.len();
+    ensure!(proxies == 2, "two proxies run, not {proxies}");
+    let seconds = world.operator().metric("dovetail_last_rollout_seconds", &[]).await?;
+    ensure!(seconds > 0.0 && seconds < 30.0, "a rollout was measured: {seconds} s");
+    world.figure(format!("one healthy rollout of two proxies, start-first, a network joined: {seconds:.1} s"));
+    Ok(())
+}
+
 /// A service on a network that has no address left for the proxies makes a rollout fail. It is held, the old
 /// routes answer throughout, and a healthy service created afterwards is published.
 pub async fn held(world: &mut World) -> Result<()> {

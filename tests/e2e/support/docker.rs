@@ -97,7 +97,8 @@ impl Docker {
         let network = self.run(&["network", "inspect", "-f", "{{.ID}}", network]).await?;
         let service = self.service(service).await?;
         let vips = service["Endpoint"]["VirtualIPs"].as_array().cloned().unwrap_or_default();
-        let vip = vips.iter().find(|vip| vip["NetworkID"] == network.as_str()).context("the service has a VIP there")?;
+        let vip =
+            vips.iter().find(|vip| vip["NetworkID"] == network.as_str()).context("the service has a VIP there")?;
         Ok(vip["Addr"].as_str().unwrap_or_default().split('/').next().unwrap_or_default().to_owned())
     }
 }

@@ -54,7 +54,8 @@ pub async fn get(address: &str, host: &str, path: &str) -> Result<Answer> {
         let stream = TcpStream::connect(address).await.with_context(|| format!("connect to {address}"))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(connection);
-        let request = Request::get(path).header("host", host).header("connection", "close").body(Empty::<Bytes>::new())?;
+        let request =
+            Request::get(path).header("host", host).header("connection", "close").body(Empty::<Bytes>::new())?;
         let response = sender.send_request(request).await?;
         let status = response.status().as_u16();
         let headers = response

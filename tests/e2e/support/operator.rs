@@ -14,7 +14,8 @@ use super::wait;
 pub fn program() -> Result<PathBuf> {
     let here = std::env::current_exe()?;
     // target/TRIPLE/debug/deps/e2e-HASH -> target/TRIPLE/debug/dovetail
-    let program = here.parent().and_then(Path::parent).context("the test runs from a target directory")?.join("dovetail");
+    let program =
+        here.parent().and_then(Path::parent).context("the test runs from a target directory")?.join("dovetail");
     if !program.exists() {
         bail!("{} is not there: build it with `cargo build -p dovetail`, or run `make test`", program.display());
     }

@@ -133,7 +133,11 @@ async fn pass(
 ) -> Result<Response<Body>> {
     let index = {
         let mut calls = calls.lock().expect("no panic while recording");
-        calls.push(Call { method: request.method().clone(), path: without_version(request.uri().path()), status: None });
+        calls.push(Call {
+            method: request.method().clone(),
+            path: without_version(request.uri().path()),
+            status: None,
+        });
         calls.len() - 1
     };
     let mood = *mood.lock().expect("no panic while recording");

@@ -29,6 +29,9 @@ pub struct World {
     pub recorder: Option<Recorder>,
     /// The operator, once there is one.
     pub operator: Option<Operator>,
+    /// How the proxies are published: `host`, unless the scenario sets `ingress` (which needs a kernel with IPVS
+    /// to be reached).
+    pub publish_mode: &'static str,
 }
 
 /// Where the operator of a scenario serves its admin pages.
@@ -49,6 +52,7 @@ impl World {
             figures: Vec::new(),
             recorder: None,
             operator: None,
+            publish_mode: "host",
         }
     }
 
@@ -82,10 +86,11 @@ impl World {
     pub fn write_config(&self, extra: &str) -> Result<PathBuf> {
         let recorder = self.recorder.as_ref().context("a recorder")?;
         let text = format!(
-            "instance: e2e\nengine:\n  endpoint: unix://{}\nadmin:\n  listen: {ADMIN}\nclusters:\n  main:\n    nginx:\n      version: \"{}\"\n    proxy:\n      image: {}\n      publish_mode: host\n      ports:\n        http: 80\n{extra}",
+            "instance: e2e\nengine:\n  endpoint: unix://{}\nadmin:\n  listen: {ADMIN}\nclusters:\n  main:\n    nginx:\n      version: \"{}\"\n    proxy:\n      image: {}\n      publish_mode: {}\n      ports:\n        http: 80\n{extra}",
             recorder.socket().display(),
             self.exports.get("NGINX_VERSION").map(String::as_str).unwrap_or("1.22.1"),
             self.export("PROXY_IMAGE"),
+            self.publish_mode,
         );
         let path = self.directory.join("dovetail.yaml");
         std::fs::write(&path, text)?;
@@ -106,6 +111,9 @@ impl World {
         let config = self.write_config(extra)?;
         self.operator = Some(Operator::start(&self.directory, &config, ADMIN)?);
         self.operator().ready().await?;
+        if self.publish_mode != "host" {
+            return self.settled(Duration::from_secs(60)).await;
+        }
         wait::until("a proxy answers its health path", Duration::from_secs(60), || async {
             let answer = self.get("health", "/.dovetail/health").await?;
             if answer.status == 200 { Ok(()) } else { bail!("{}", answer.status) }
@@ -223,7 +231,7 @@ impl World {
             }
             self.remove_all("config ls -q", "config rm").await?;
             self.remove_all("secret ls -q", "secret rm").await?;
-            self.remove_all("network ls -q -f scope=swarm -f type=custom", "network rm").await?;
+            self.remove_all("network ls --format {{.Name}} -f driver=overlay", "network rm").await?;
             Ok(())
         })
         .await?;
@@ -233,7 +241,7 @@ impl World {
     async fn remove_all(&self, list: &str, remove: &str) -> Result<()> {
         let ids = self.docker.line(list).await?;
         let mut arguments: Vec<&str> = remove.split(' ').collect();
-        arguments.extend(ids.lines());
+        arguments.extend(ids.lines().filter(|name| *name != "ingress"));
         if arguments.len() > 2 {
             self.docker.run(&arguments).await?;
         }

@@ -10,8 +10,8 @@ use model::ClusterName;
 use reconciler::nginx;
 
 use super::{
-    AccessLog, ClusterSettings, Config, ErrorLogLevel, FailureAction, Forwarded, Nginx, Proxy, PublishMode, UpdateOrder,
-    Workers,
+    AccessLog, ClusterSettings, Config, ErrorLogLevel, FailureAction, Forwarded, Nginx, Proxy, PublishMode,
+    UpdateOrder, Workers,
 };
 
 /// The port that nginx listens on inside its container.

@@ -19,8 +19,8 @@ pub use convert::{ClusterParts, engine_endpoint};
 pub use entries::Entries;
 pub use read::{ConfigError, load, parse, read_word, schema};
 pub use scalars::{
-    AccessLog, Cluster, ErrorLogLevel, FailureAction, Forwarded, Instance, Listen, LogFormat, LogLevel, NginxVersion, Port,
-    PublishMode, Scalar, ServiceName, Size, Span, UpdateOrder, Whole, Word, Workers,
+    AccessLog, Cluster, ErrorLogLevel, FailureAction, Forwarded, Instance, Listen, LogFormat, LogLevel, NginxVersion,
+    Port, PublishMode, Scalar, ServiceName, Size, Span, UpdateOrder, Whole, Word, Workers,
 };
 
 /// The configuration of the Dovetail controller.

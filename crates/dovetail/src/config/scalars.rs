@@ -425,11 +425,8 @@ impl Scalar for NginxVersion {
     const EXPECTED: &'static str = "a version of nginx from 1.22 to 1.30, such as \"1.22.1\" (in quotes)";
 
     fn read(text: &str) -> Result<Self, String> {
-        let parts: Vec<u16> = text
-            .split('.')
-            .map(str::parse)
-            .collect::<Result<_, _>>()
-            .map_err(|_| "is no version".to_owned())?;
+        let parts: Vec<u16> =
+            text.split('.').map(str::parse).collect::<Result<_, _>>().map_err(|_| "is no version".to_owned())?;
         let version = match parts[..] {
             [major, minor] => Self(major, minor, 0),
             [major, minor, patch] => Self(major, minor, patch),

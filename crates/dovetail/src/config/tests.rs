@@ -36,5 +36,8 @@ fn the_schema_is_up_to_date() {
         std::fs::write(path, schema()).expect("the schema can be written");
     }
     let written = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(written == schema(), "config/dovetail.schema.json is out of date: run UPDATE_SCHEMA=1 cargo test -p dovetail schema");
+    assert!(
+        written == schema(),
+        "config/dovetail.schema.json is out of date: run UPDATE_SCHEMA=1 cargo test -p dovetail schema"
+    );
 }

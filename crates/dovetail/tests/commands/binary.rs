@@ -150,7 +150,10 @@ fn an_engine_that_does_not_answer_is_1() {
     for command in [&["plan"][..], &["routes"], &["status"], &["render"], &["explain", "demo"]] {
         let (status, output, error) = run(&[command, &["--config", &file, "--engine", &socket]].concat());
         assert_eq!((status, output.as_str()), (1, ""), "{command:?}");
-        assert_snapshot!("unreachable_engine", error.replace(&socket, "unix:///SOCKET").replace(directory.path().to_str().unwrap(), ""));
+        assert_snapshot!(
+            "unreachable_engine",
+            error.replace(&socket, "unix:///SOCKET").replace(directory.path().to_str().unwrap(), "")
+        );
     }
     let (status, _, error) = run(&["plan", "--config", &file, "--engine", "ftp://engine"]);
     assert_eq!(status, 2);
@@ -230,7 +233,8 @@ fn the_operator_waits_for_its_engine_and_ends_on_sigterm_with_0() {
         assert!(readiness.contains("the cluster was not yet read completely: failed to"), "{readiness}");
 
         let pid = running.process.id().to_string();
-        let sent = Command::new("sh").args(["-c", &format!("kill -{signal} {pid}")]).status().expect("there is a shell");
+        let sent =
+            Command::new("sh").args(["-c", &format!("kill -{signal} {pid}")]).status().expect("there is a shell");
         assert!(sent.success());
         let told = Instant::now();
         let status = running.process.wait().expect("it ends");

@@ -81,7 +81,13 @@ async fn a_change_of_routing_is_planned_route_by_route() {
         .create()
         .unwrap();
     stage.service("mistaken").label(labels::HOSTS, "a;b{}").label(labels::PORT, "http").create().unwrap();
-    stage.service("sleeping").replicas(0).label(labels::HOSTS, "sleep.local").label(labels::PORT, "80").create().unwrap();
+    stage
+        .service("sleeping")
+        .replicas(0)
+        .label(labels::HOSTS, "sleep.local")
+        .label(labels::PORT, "80")
+        .create()
+        .unwrap();
     stage
         .service("others")
         .label(labels::HOSTS, "others.local")

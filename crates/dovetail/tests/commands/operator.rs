@@ -118,7 +118,9 @@ async fn an_engine_that_is_down_at_the_start_is_waited_for() {
         sleep(Duration::from_secs(120)).await;
         assert_eq!(swarm.writes(), []);
         swarm.engine_up();
-        swarm.within(Duration::from_secs(30), "the proxies run", |swarm| running(swarm, &["dovetail-proxy"]) == 2).await;
+        swarm
+            .within(Duration::from_secs(30), "the proxies run", |swarm| running(swarm, &["dovetail-proxy"]) == 2)
+            .await;
     };
     assert_eq!(run(&stage, back).await, Ok(()));
 }

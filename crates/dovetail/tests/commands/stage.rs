@@ -96,10 +96,13 @@ pub async fn in_step(view: &View) {
     let started = Instant::now();
     let mut since = None;
     while since.is_none_or(|since: Instant| since.elapsed() < QUIET) {
-        let quiet = view.readiness().ready && view.rollouts.values().all(|status| {
-            let status = status.borrow();
-            status.as_ref().is_some_and(|status| status.phase == actuator::Phase::InStep && status.live == status.target)
-        });
+        let quiet = view.readiness().ready
+            && view.rollouts.values().all(|status| {
+                let status = status.borrow();
+                status
+                    .as_ref()
+                    .is_some_and(|status| status.phase == actuator::Phase::InStep && status.live == status.target)
+            });
         since = if quiet { since.or(Some(Instant::now())) } else { None };
         assert!(started.elapsed() < LIMIT, "not in step within {LIMIT:?}: {:?}", view.rollouts);
         sleep(Duration::from_millis(50)).await;
