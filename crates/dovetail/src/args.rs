@@ -32,7 +32,7 @@ pub enum Command {
     Status(Look),
     /// Tell the whole story on a Swarm in memory, with a real nginx if there is one
     #[cfg(feature = "demo")]
-    Demo,
+    Demo(Demo),
     /// Print the version
     Version(Version),
 }
@@ -107,6 +107,18 @@ pub struct Explain {
     /// How to look.
     #[command(flatten)]
     pub look: Look,
+}
+
+/// `dovetail demo`
+#[cfg(feature = "demo")]
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// The nginx that takes part, instead of the one on the PATH
+    #[arg(long, value_name = "PROGRAM")]
+    pub nginx: Option<PathBuf>,
+    /// No nginx takes part, although there is one
+    #[arg(long, conflicts_with = "nginx")]
+    pub without_nginx: bool,
 }
 
 /// `dovetail version`

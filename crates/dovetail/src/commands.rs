@@ -327,6 +327,7 @@ pub fn describe(config: &Config, file: &Path) -> String {
         let ports = if ports.is_empty() { "no port".to_owned() } else { ports.join(" and ") };
         let published = match proxy.publish_mode {
             PublishMode::Host => format!("one on each chosen node, on its {ports}"),
+            PublishMode::Ingress if proxy.replicas.0 == 1 => format!("1 replica, {ports} of the routing mesh"),
             PublishMode::Ingress => format!("{} replicas, {ports} of the routing mesh", proxy.replicas.0),
         };
         text.push_str(&format!(

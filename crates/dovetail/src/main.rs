@@ -81,8 +81,8 @@ async fn run(command: Command) -> Result<String, Failure> {
             Ok(commands::status(&config, &engine, look.json).await?)
         }
         #[cfg(feature = "demo")]
-        Command::Demo => {
-            dovetail::demo::run(told_to_stop()).await?;
+        Command::Demo(demo) => {
+            dovetail::demo::run(&demo, told_to_stop()).await?;
             Ok(String::new())
         }
         Command::Version(version) if version.json => {

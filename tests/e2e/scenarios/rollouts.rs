@@ -26,6 +26,11 @@ pub async fn of_two_proxies(world: &mut World) -> Result<()> {
     world.settled(60 * SECOND).await?;
     let proxies = world.docker.running_tasks("dovetail-proxy").await?.len();
     ensure!(proxies == 2, "two proxies run, not {proxies}");
+    wait::until("the operator has seen the second rollout end", 10 * SECOND, || async {
+        let completed = world.operator().metric("dovetail_rollouts_total", &["completed"]).await?;
+        if completed >= 2.0 { Ok(()) } else { bail!("{completed} have") }
+    })
+    .await?;
     let seconds = world.operator().metric("dovetail_last_rollout_seconds", &[]).await?;
     ensure!(seconds > 0.0 && seconds < 30.0, "a rollout was measured: {seconds} s");
     world.figure(format!("one healthy rollout of two proxies, start-first, a network joined: {seconds:.1} s"));

@@ -1,9 +1,9 @@
 //! `dovetail demo`: the founding document's story on the embedded Swarm, for machines without root or a dockerd.
 //!
 //! The operator is the real one, and so is nginx, if there is one on this machine. In memory are the Swarm (crate
-//! `embedded`), the containers of the demo application ([`application`], HTTP servers in this process) and the ways
-//! packets take between containers ([`balancer`] in place of IPVS and of the routing mesh). Addresses of the Swarm,
-//! such as 10.0.1.3:8080, are listeners on loopback ([`node`]).
+//! `embedded`), the containers of the demo application (HTTP servers in this process) and the ways packets take
+//! between containers (a forwarder in place of IPVS and of the routing mesh). Addresses of the Swarm, such as
+//! 10.0.1.3:8080, are listeners on loopback.
 //!
 //! Nothing is left when it ends, also after Ctrl-C: processes are told to stop and waited for, files are in one
 //! temporary directory.
@@ -17,11 +17,13 @@ mod node;
 mod story;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::args;
 use crate::config::{self, Config};
 use crate::wire::Operator;
 
@@ -34,16 +36,19 @@ use story::Story;
 const PROXY: &str = "dovetail-proxy";
 
 /// The story ends by itself long before; past this something hangs.
-const LIMIT: Duration = Duration::from_secs(55);
+const LIMIT: Duration = Duration::from_secs(50);
 
 /// Tells the story until it ends or `stop` resolves, prints what was checked, and cleans up.
 ///
 /// # Errors
 /// When a check fails, or it was stopped.
-pub async fn run(stop: impl Future<Output = ()>) -> Result<()> {
+pub async fn run(arguments: &args::Demo, stop: impl Future<Output = ()>) -> Result<()> {
     let started = Instant::now();
     say("this is the embedded Swarm: in memory, in this process; no container runs, no Docker Engine is asked");
-    let nginx = Nginx::find().await;
+    let nginx = match arguments.without_nginx {
+        true => Err("--without-nginx was given".to_owned()),
+        false => Nginx::find(arguments.nginx.as_deref()).await,
+    };
     match &nginx {
         Ok(nginx) => {
             say(&format!(
@@ -99,7 +104,8 @@ fn configuration(nginx: Option<&Nginx>) -> Result<Config> {
     let text = format!(
         "engine: {{ poll_interval: 1s }}\n\
          admin: {{ listen: 127.0.0.1:0 }}\n\
-         clusters:\n  main:\n    proxy:\n      name: {PROXY}\n      image: nginx:{version}\n      update: {{ monitor: 500ms }}\n    \
+         clusters:\n  main:\n    proxy:\n      name: {PROXY}\n      image: nginx:{version}\n      update: {{ monitor: 300ms }}\n      \
+         health_check: {{ interval: 200ms }}\n    \
          nginx: {{ version: \"{version}\", worker_processes: 1, worker_connections: 512, worker_rlimit_nofile: 1024 }}\n"
     );
     Ok(config::parse("the demo's configuration", &text)?)

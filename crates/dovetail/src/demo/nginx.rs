@@ -25,13 +25,18 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// Looks for one; the error says for people why there is none.
-    pub async fn find() -> Result<Self, String> {
+    /// Looks for one, or takes this; the error says for people why there is none.
+    pub async fn find(program: Option<&Path>) -> Result<Self, String> {
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let program = std::env::split_paths(&path)
-            .chain(["/usr/sbin".into(), "/usr/local/sbin".into()])
-            .map(|directory| directory.join("nginx"))
-            .find(|program| program.is_file())
+        let on_the_path = || {
+            std::env::split_paths(&path)
+                .chain(["/usr/sbin".into(), "/usr/local/sbin".into()])
+                .map(|directory| directory.join("nginx"))
+                .find(|program| program.is_file())
+        };
+        let program = program
+            .map(Path::to_owned)
+            .or_else(on_the_path)
             .ok_or("there is none on this machine (Debian: apt-get install nginx-light)")?;
         let output = Command::new(&program)
             .arg("-v")

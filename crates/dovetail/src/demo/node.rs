@@ -140,7 +140,7 @@ impl Worker {
             let tasks: Vec<&Task> = tasks.iter().filter(|task| runs(task)).collect();
             running.extend(tasks.iter().map(|task| task.id.clone()));
             if name == PROXY {
-                self.start_proxies(&tasks, &mut running).await?;
+                self.start_proxies(&tasks).await?;
                 continue;
             }
             for task in &tasks {
@@ -189,9 +189,9 @@ impl Worker {
         Ok(())
     }
 
-    /// Starts an nginx for each new task. Until one answers, the proxies before it are not stopped: Swarm believes
-    /// that it runs already.
-    async fn start_proxies(&mut self, tasks: &[&Task], running: &mut BTreeSet<TaskId>) -> Result<()> {
+    /// Starts an nginx for each new task, and waits until it answers: Swarm believes that it runs already, and stops
+    /// the one before it.
+    async fn start_proxies(&mut self, tasks: &[&Task]) -> Result<()> {
         let Some(nginx) = self.nginx.clone() else { return Ok(()) };
         for task in tasks {
             if self.proxies.contains_key(&task.id) || self.broken.contains(&task.id) {
@@ -208,7 +208,6 @@ impl Worker {
                 }
             }
         }
-        running.extend(tasks.iter().map(|task| task.id.clone()));
         Ok(())
     }
 

@@ -92,7 +92,7 @@ impl Story {
         let created = self.swarm.create_network("demo").and_then(|_| {
             self.application("demo-default", "demo-default", 1).label(labels::DEFAULT_BACKEND, "true").create()
         });
-        self.checks.note(created.is_ok(), "demo-default is created");
+        self.done("create demo-default", created);
         let what = "any host that is not configured is answered by the default backend";
         self.check_served("*", "any.example.org", "demo-default", what).await;
         self.settle().await;
@@ -106,7 +106,7 @@ impl Story {
             .label(labels::HOSTS, "demo.local")
             .label(labels::BACKEND_MODE, "vip")
             .create();
-        self.checks.note(created.is_ok(), "demo is created with 4 tasks");
+        self.done("create demo", created);
         let only_vip = async |story: &Self| {
             let vip = story.virtual_address("demo");
             vip.is_some() && story.live_servers("demo.local") == vip.into_iter().collect()
@@ -162,14 +162,15 @@ impl Story {
 
     async fn do_the_same_in_task_mode(&mut self) {
         say("5/7 the same in task mode: the proxy moves");
+        say("    docker service create --name tasks --replicas=1 --label com.docker.lb.hosts=tasks.local ...");
         let created = self.application("tasks", "tasks", 1).label(labels::HOSTS, "tasks.local").create();
-        self.checks.note(created.is_ok(), "tasks is created with 1 task, without a backend mode");
+        self.done("create tasks", created);
         self.check_served("tasks.local", "tasks.local", "tasks", "tasks.local is served by its task").await;
         self.settle().await;
         let before = self.proxy();
         say("    docker service scale tasks=3");
         let scaled = self.swarm.scale("tasks", 3);
-        self.checks.note(scaled.is_ok(), "docker service scale tasks=3");
+        self.done("scale tasks", scaled);
         let all_listed = async |story: &Self| {
             let tasks = story.task_addresses("tasks");
             tasks.len() == 3 && story.live_servers("tasks.local") == tasks
@@ -194,8 +195,9 @@ impl Story {
     async fn mistake_a_label(&mut self) {
         say("6/7 why is my service not routed?");
         let before = self.proxy();
+        say("    docker service create --name mistaken --label \"com.docker.lb.hosts=shop;local\" ...");
         let created = self.application("mistaken", "mistaken", 1).label(labels::HOSTS, "shop;local").create();
-        self.checks.note(created.is_ok(), "mistaken is created with the host shop;local");
+        self.done("create mistaken", created);
         let refused = async |story: &Self| {
             let report = story.operator.view.report();
             report.services.values().any(|service| service.name == "mistaken" && !service.problems.is_empty())
@@ -233,6 +235,13 @@ impl Story {
     }
 
     // === What is asked on the way ===
+
+    /// Notes what a user could not do.
+    fn done<T>(&mut self, what: &str, outcome: swarm::Result<T>) {
+        if let Err(error) = outcome {
+            self.checks.note(false, &format!("{what}: {error}"));
+        }
+    }
 
     /// Notes whether a condition comes to hold in time.
     async fn eventually(&mut self, what: &str, condition: impl AsyncFn(&Self) -> bool) {
@@ -295,7 +304,11 @@ impl Story {
         say("    curl -i -H \"Host: demo.local\" http://proxy/ping");
         let headers = answer.headers.iter().map(|(name, value)| format!("{name}: {value}\n"));
         show(&format!("HTTP/1.1 {}\n{}\n{}\n", answer.status, headers.collect::<String>(), answer.body));
-        let upstream = self.virtual_address("demo").and_then(|vip| self.node.stands_for(vip));
+        let vip = self.virtual_address("demo");
+        let upstream = vip.and_then(|vip| self.node.stands_for(vip));
+        if let (Some(vip), Some(upstream)) = (vip, upstream) {
+            say(&format!("    {upstream} stands for the virtual address {vip}"));
+        }
         let seconds = answer.header("x-upstream-response-time").parse::<f64>();
         answer.header("x-request-id") == answer.field("request_id")
             && !answer.header("x-request-id").is_empty()

@@ -5,9 +5,11 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use insta::assert_snapshot;
+
+use crate::real_time::{Stopwatch, holds_within};
 
 fn dovetail(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dovetail"));
@@ -221,14 +223,11 @@ fn the_operator_waits_for_its_engine_and_ends_on_sigterm_with_0() {
         let directory = tempfile::tempdir().unwrap();
         let mut running = Running::start(directory.path());
         assert!(running.get("/healthz").starts_with("HTTP/1.1 200"));
-        let deadline = Instant::now() + Duration::from_secs(20);
-        let readiness = loop {
-            let readiness = running.get("/readyz");
-            if readiness.contains("docker.sock") || Instant::now() > deadline {
-                break readiness;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        };
+        let mut readiness = String::new();
+        holds_within(Duration::from_secs(20), || {
+            readiness = running.get("/readyz");
+            readiness.contains("docker.sock")
+        });
         assert!(readiness.starts_with("HTTP/1.1 503"), "{readiness}");
         assert!(readiness.contains("the cluster was not yet read completely: failed to"), "{readiness}");
 
@@ -236,7 +235,7 @@ fn the_operator_waits_for_its_engine_and_ends_on_sigterm_with_0() {
         let sent =
             Command::new("sh").args(["-c", &format!("kill -{signal} {pid}")]).status().expect("there is a shell");
         assert!(sent.success());
-        let told = Instant::now();
+        let told = Stopwatch::start();
         let status = running.process.wait().expect("it ends");
         assert_eq!(status.code(), Some(0), "after SIG{signal}");
         assert!(told.elapsed() < Duration::from_secs(6), "it took {:?}", told.elapsed());

@@ -142,6 +142,24 @@ async fn a_generation_that_failed_is_told_with_its_reason() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_live_service_whose_last_change_failed_is_told_with_what_is_served_instead() {
+    let stage = Stage::new();
+    stage.publish_the_founding_documents_services().await;
+    stage.operate().await;
+    stage.swarm.break_when(|task, configs| {
+        let mounted = configs.mounted(task);
+        let poison = mounted.values().any(|data| String::from_utf8_lossy(data).contains("poison.local"));
+        poison.then(|| "task: non-zero exit (1)".to_owned())
+    });
+    stage.swarm.set_label("demo", labels::HOSTS, "demo.local,poison.local").unwrap();
+    stage.operate().await;
+    assert_snapshot!("last_good_routes", routes(&stage, false).await);
+    assert_snapshot!("last_good_plan", stage::without_seconds(&plan(&stage).await));
+    let explained = commands::explain_service(&stage.config, &stage.swarm, "demo", false).await.unwrap();
+    assert_snapshot!("last_good_explain", steady(&explained));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_proxy_service_of_somebody_else_is_named_and_left_alone() {
     let stage = Stage::new();
     stage.swarm.service("dovetail-proxy").create().unwrap();

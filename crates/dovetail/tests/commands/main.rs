@@ -8,4 +8,5 @@ mod demo;
 mod explains;
 mod looks;
 mod operator;
+mod real_time;
 mod stage;
