@@ -176,7 +176,7 @@ fn brief(problem: &Problem) -> String {
     Problem { allowed: None, ..problem.clone() }.to_string()
 }
 
-/// The services that ask to be routed here and are not, with the reasons, for people.
+/// The services that are not routed as they ask to be, with the reasons, for people.
 pub fn not_routed(report: &Report) -> Table {
     let mut services: Vec<&ServiceReport> = report
         .services
@@ -187,7 +187,7 @@ pub fn not_routed(report: &Report) -> Table {
         })
         .collect();
     services.sort_by(|one, other| one.name.cmp(&other.name));
-    let mut table = Table::new(["NOT ROUTED", "WHY"]);
+    let mut table = Table::new(["SERVICE", "NOT ROUTED AS ASKED"]);
     for about in services {
         table.row([about.name.clone(), outcome(about)]);
     }

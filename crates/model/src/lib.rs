@@ -17,12 +17,12 @@ mod shard;
 mod spec;
 
 pub use bundle::{Bundle, File, SecretMount, Target};
-pub use desired::{Backends, BackendMode, Desired, Network, Request, Scale, Service, Task};
+pub use desired::{BackendMode, Backends, Desired, Network, Request, Scale, Service, Task};
 pub use digest::Digest;
 pub use manifest::{Manifest, ManifestError, Publication};
 pub use names::{
-    ClusterName, ConfigId, CreatedAt, Host, HostError, InstanceName, NameError, NetworkId, NodeId, SecretId,
-    ServiceId, TaskId,
+    ClusterName, ConfigId, CreatedAt, Host, HostError, InstanceName, NameError, NetworkId, NodeId, SecretId, ServiceId,
+    TaskId,
 };
 pub use problem::{Code, Problem};
 pub use published::{Hold, Published};

@@ -134,7 +134,8 @@ mod tests {
 
     #[test]
     fn a_problem_names_place_value_and_what_is_allowed_on_one_line() {
-        let problem = Problem::new(Code::BadPort, "is no port").at("com.docker.lb.port", "80\n80").allowed("1 to 65535");
+        let problem =
+            Problem::new(Code::BadPort, "is no port").at("com.docker.lb.port", "80\n80").allowed("1 to 65535");
         assert_eq!(problem.to_string(), r#"com.docker.lb.port="80\n80": is no port (allowed: 1 to 65535)"#);
     }
 }

@@ -19,8 +19,7 @@ pub struct Shard<T> {
 ///
 /// Digests and not the keys themselves: hosts share long endings, and a trie on them would be lopsided.
 pub fn split<T>(pieces: BTreeMap<String, T>, limit: usize, size: impl Fn(&T) -> usize + Copy) -> Vec<Shard<T>> {
-    let hashed =
-        pieces.into_iter().map(|(key, piece)| (Digest::of(key.as_bytes()).to_string(), key, piece)).collect();
+    let hashed = pieces.into_iter().map(|(key, piece)| (Digest::of(key.as_bytes()).to_string(), key, piece)).collect();
     let mut shards = Vec::new();
     split_below(String::new(), hashed, limit, size, &mut shards);
     shards
