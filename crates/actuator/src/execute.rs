@@ -70,7 +70,12 @@ async fn one(
             swarm.update_service(id, *version, &spec, auth).await?;
             executed.written = Some(ServiceWrite { spec, ..write.clone() });
         }
-        Step::HoldGeneration { config, .. } => {
+        // Credentials are a part of the spec too: the ones in it stay, or tasks would notice.
+        Step::LabelService { id, version, spec, .. } => {
+            Counters::add(&counters.service_writes);
+            swarm.update_service(id, *version, spec, None).await?;
+        }
+        Step::HoldGeneration { config, .. } | Step::ReleaseGeneration { config, .. } => {
             executed.objects_touched = true;
             Counters::add(&counters.config_writes);
             swarm.label_config(config).await?;

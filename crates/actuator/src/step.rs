@@ -35,6 +35,28 @@ pub enum Step {
         /// What happened.
         reason: String,
     },
+    /// Takes a hold off a generation's manifest.
+    ReleaseGeneration {
+        /// The object with its new labels.
+        config: Config,
+        /// What was held.
+        generation: Digest,
+        /// Why it was.
+        reason: String,
+    },
+    /// Writes or removes one label of the proxy service, and nothing else: no task notices.
+    LabelService {
+        /// Its id.
+        id: ServiceId,
+        /// The version that was read.
+        version: u64,
+        /// The whole spec.
+        spec: Value,
+        /// The label.
+        label: &'static str,
+        /// Its value; none where it is removed.
+        value: Option<String>,
+    },
     /// Removes a config object that nothing needs any more.
     RemoveConfig {
         /// Its id.
@@ -53,10 +75,58 @@ pub struct ServiceWrite {
     pub attempt: Attempt,
     /// Why, for people.
     pub reason: String,
+    /// Why, for counting.
+    pub kind: Kind,
     /// The networks that it joins.
     pub joins: Vec<NetworkId>,
     /// The networks that it leaves.
     pub leaves: Vec<NetworkId>,
+}
+
+/// Why a rollout is started, in one word; the first that fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// The proxy service is created.
+    First,
+    /// The last good is put back in place of something that failed.
+    TakeBack,
+    /// Somebody's edit of what is ours is undone, or Swarm is told again what it gave up on.
+    Repair,
+    /// The settings changed.
+    Settings,
+    /// A network is joined or left.
+    Network,
+    /// A service came, went, or asks for something else.
+    Service,
+    /// Tasks came or went, and nothing else changed.
+    Tasks,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 7] = [
+        Kind::First,
+        Kind::TakeBack,
+        Kind::Repair,
+        Kind::Settings,
+        Kind::Network,
+        Kind::Service,
+        Kind::Tasks,
+    ];
+
+    /// The kind in metrics; the same as in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::First => "first",
+            Kind::TakeBack => "take_back",
+            Kind::Repair => "repair",
+            Kind::Settings => "settings",
+            Kind::Network => "network",
+            Kind::Service => "service",
+            Kind::Tasks => "tasks",
+        }
+    }
 }
 
 impl fmt::Display for Step {
@@ -69,6 +139,15 @@ impl fmt::Display for Step {
             }
             Step::HoldGeneration { generation, reason, config } => {
                 write!(f, "hold {} on config {}: {reason}", generation.short(), config.name)
+            }
+            Step::ReleaseGeneration { generation, config, .. } => {
+                write!(f, "release {} on config {}", generation.short(), config.name)
+            }
+            Step::LabelService { id, version, label, value: Some(value), .. } => {
+                write!(f, "label service {id} at version {version} with {label}={value}")
+            }
+            Step::LabelService { id, version, label, value: None, .. } => {
+                write!(f, "take the label {label} off service {id} at version {version}")
             }
             Step::RemoveConfig { name, .. } => write!(f, "remove config {name}"),
         }
@@ -115,6 +194,19 @@ impl Serialize for Step {
                 fields.serialize_field("generation", generation)?;
                 fields.serialize_field("reason", reason)?;
             }
+            Step::ReleaseGeneration { config, generation, reason } => {
+                fields.serialize_field("step", "release_generation")?;
+                fields.serialize_field("name", &config.name)?;
+                fields.serialize_field("generation", generation)?;
+                fields.serialize_field("reason", reason)?;
+            }
+            Step::LabelService { id, version, label, value, .. } => {
+                fields.serialize_field("step", "label_service")?;
+                fields.serialize_field("id", id)?;
+                fields.serialize_field("version", version)?;
+                fields.serialize_field("label", label)?;
+                fields.serialize_field("value", value)?;
+            }
             Step::RemoveConfig { id, name } => {
                 fields.serialize_field("step", "remove_config")?;
                 fields.serialize_field("id", id)?;
@@ -129,6 +221,7 @@ impl ServiceWrite {
     fn serialize_into<S: Serializer>(&self, fields: &mut S::SerializeStruct) -> Result<(), S::Error> {
         fields.serialize_field("generation", &self.attempt.generation)?;
         fields.serialize_field("reason", &self.reason)?;
+        fields.serialize_field("kind", &self.kind)?;
         fields.serialize_field("joins", &self.joins)?;
         fields.serialize_field("leaves", &self.leaves)?;
         fields.serialize_field("spec", &self.spec)

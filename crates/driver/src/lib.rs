@@ -3,7 +3,7 @@
 //! # Guarantees
 //! - Passes of one loop never overlap, and a wake-up during a pass leads to another pass.
 //! - A burst of wake-ups leads to one pass, at the latest [`Pacing::at_most`] after the first of them.
-//! - A pass that fails is followed by another one after a growing, jittered delay ([`retry`]); wake-ups do
+//! - A pass that fails is followed by another one after a growing, jittered delay ([`Retry`]); wake-ups do
 //!   not shorten it, so that a broken Engine is not hammered. Success resets it.
 //! - When told to stop, the loop drops the pass under way. A pass must be fit for that: it is the same as a
 //!   crash at that point, and the next start repairs it.

@@ -1,9 +1,9 @@
 //! Says what the proxy should be. The pass is a pipeline of plain functions:
 //!
-//! 1. [`compile`] decides about every candidate service and assembles one [`model::ProxySpec`] per service
+//! 1. [`compile()`] decides about every candidate service and assembles one [`model::ProxySpec`] per service
 //!    cluster, with a [`model::Report`] that says why.
-//! 2. [`check`] asserts the laws that every such spec keeps; a violation is a bug of ours.
-//! 3. [`nginx::render`] writes the spec in nginx's language, and [`bundle`] packs the files with a manifest.
+//! 2. [`check()`] asserts the laws that every such spec keeps; a violation is a bug of ours.
+//! 3. [`nginx::render`] writes the spec in nginx's language, and [`bundle()`] packs the files with a manifest.
 //! 4. [`Reconciler`] runs this as a level-triggered loop and publishes a target where the generation differs.
 //!
 //! Swarm does not exist here: what is live comes in as [`model::Published`], what should be goes out as
