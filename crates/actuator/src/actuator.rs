@@ -15,7 +15,7 @@ use crate::moment::Clock;
 use crate::plan::{Plan, plan};
 use crate::rollout::Rollout;
 use crate::settings::Settings;
-use crate::status::{Ended, Outcome, Status};
+use crate::status::{Ended, Outcome, Phase, Status};
 use crate::step::{ServiceWrite, Step};
 
 /// How soon to look at what was just written.
@@ -78,12 +78,13 @@ impl<S: swarm::Write> Actuator<S> {
         let now = self.clock.now();
         let inventory = self.reader.read(&self.swarm, &self.settings, &self.memory, now).await?;
         let target = self.target.borrow_and_update().clone();
-        let Plan { steps, published, status, next, memory, ended } =
+        let Plan { steps, waiting: _, published, status, next, memory, ended } =
             plan(target.as_deref(), &inventory, &self.settings, &self.memory, now);
         self.memory = memory;
         if let Some(ended) = &ended {
             self.tell_end(ended);
         }
+        self.tell_phase(&status.phase);
         self.published.send_if_modified(|before| replace_if_other(before, Some(published)));
         self.status.send_if_modified(|before| replace_if_other(before, Some(Arc::new(status))));
         if steps.is_empty() {
@@ -99,23 +100,39 @@ impl<S: swarm::Write> Actuator<S> {
         let executed = execute(&self.swarm, steps, self.settings.registry_auth.as_ref(), &self.counters).await;
         log_steps(&self.settings, &steps[..executed.steps]);
         self.memory.in_use.extend(executed.in_use);
-        if let Some(ServiceWrite { spec, attempt, reason, .. }) = executed.written {
+        if let Some(write) = executed.written {
             let now = self.clock.now();
             let before = self.memory.rollout.take();
             if let Some(ended) = before.and_then(|rollout| Ended::of(&rollout, Outcome::Superseded, now)) {
                 self.tell_end(&ended);
                 self.memory.last = Some(ended);
             }
-            self.memory.rollout = Some(Rollout::new(attempt, &spec, reason, true, now));
+            self.memory.rollout = Some(Rollout::written(write, now));
         }
         executed.error.map_or(Ok(()), Err)
     }
 
+    /// Says when a person's order or another operator stops this one from writing, and when that ends.
+    fn tell_phase(&self, phase: &Phase) {
+        let cluster = &self.settings.cluster;
+        let before = self.status.borrow().as_ref().map_or("", |status| status.phase.as_str());
+        let stopped = |phase: &str| matches!(phase, "paused" | "fenced");
+        match phase {
+            _ if before == phase.as_str() => {}
+            Phase::Paused { reason, .. } => tracing::warn!(%cluster, %reason, "paused: nothing is written"),
+            Phase::Fenced { reason, advice } => {
+                tracing::warn!(%cluster, %reason, %advice, "fenced: nothing is written")
+            }
+            _ if stopped(before) => tracing::info!(%cluster, "writing again"),
+            _ => {}
+        }
+    }
+
     fn tell_end(&self, ended: &Ended) {
         self.counters.ended(ended);
-        let Ended { generation, outcome, seconds, reason } = ended;
+        let Ended { generation, outcome, seconds, reason, kind } = ended;
         let (cluster, generation, outcome) = (&self.settings.cluster, generation.short(), outcome.as_str());
-        tracing::info!(%cluster, %generation, %reason, %outcome, seconds, "rollout ended");
+        tracing::info!(%cluster, %generation, %reason, %outcome, kind = kind.as_str(), seconds, "rollout ended");
     }
 }
 
@@ -160,15 +177,18 @@ fn log_steps(settings: &Settings, steps: &[Step]) {
     for step in steps {
         match step {
             Step::CreateService(write) | Step::UpdateService { write, .. } => {
-                let ServiceWrite { attempt, reason, joins, leaves, .. } = write;
+                let ServiceWrite { attempt, reason, kind, joins, leaves, .. } = write;
                 let generation = attempt.generation.short();
-                tracing::info!(%cluster, %generation, %reason, ?joins, ?leaves, "rollout started");
+                tracing::info!(%cluster, %generation, %reason, kind = kind.as_str(), ?joins, ?leaves, "rollout started");
             }
             Step::HoldGeneration { generation, reason, .. } => {
                 let generation = generation.short();
                 tracing::warn!(%cluster, %generation, %reason, "held: the last good is served instead");
             }
-            Step::CreateConfig(_) | Step::RemoveConfig { .. } => tracing::debug!(%cluster, "{step}"),
+            Step::CreateConfig(_)
+            | Step::RemoveConfig { .. }
+            | Step::ReleaseGeneration { .. }
+            | Step::LabelService { .. } => tracing::debug!(%cluster, "{step}"),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::status::{Ended, Outcome};
+use crate::step::Kind;
 
 /// What an actuator counts, from its start.
 #[derive(Debug, Default)]
@@ -13,6 +14,7 @@ pub struct Counters {
     pub failed: AtomicU64,
     /// Rollouts that something else took the place of.
     pub superseded: AtomicU64,
+    by_kind: [[AtomicU64; Kind::ALL.len()]; Outcome::ALL.len()],
     /// Config objects created or labelled, tries included.
     pub config_writes: AtomicU64,
     /// Creations and updates of the proxy service, tries included.
@@ -28,8 +30,14 @@ impl Counters {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Rollouts of this kind that ended so.
+    pub fn rollouts(&self, outcome: Outcome, kind: Kind) -> u64 {
+        self.by_kind[outcome as usize][kind as usize].load(Ordering::Relaxed)
+    }
+
     /// Counts a rollout that ended.
     pub(crate) fn ended(&self, ended: &Ended) {
+        Self::add(&self.by_kind[ended.outcome as usize][ended.kind as usize]);
         Self::add(match ended.outcome {
             Outcome::Completed => &self.completed,
             Outcome::Failed => &self.failed,

@@ -82,6 +82,15 @@ impl Held {
         written
     }
 
+    /// The labels of a manifest without any hold.
+    pub fn without(config: &Config) -> BTreeMap<String, String> {
+        let mut labels = config.labels.clone();
+        for label in [labels::HELD, labels::HELD_SINCE, labels::HELD_ATTEMPTS, labels::HELD_NETWORKS] {
+            labels.remove(label);
+        }
+        labels
+    }
+
     /// How long until it is due for a retry; `None` if no time ends it, zero if it is due.
     pub fn wait(&self, retry: Duration, now: Moment) -> Option<Duration> {
         let doublings = self.attempts.checked_sub(1)?;

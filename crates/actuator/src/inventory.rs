@@ -71,7 +71,9 @@ impl Reader {
         }
         let objects = self.listed.as_ref().map(|listed| Arc::clone(&listed.objects)).unwrap_or_default();
         let tasks = match &service {
-            Some(service) if memory.settled != Some(service.version) => Some(swarm.task_history(&service.id).await?),
+            Some(service) if memory.settled != Some(service.version) || memory.soak.is_some() => {
+                Some(swarm.task_history(&service.id).await?)
+            }
             Some(_) | None => None,
         };
         let networks = fixed_networks(swarm, settings).await?;

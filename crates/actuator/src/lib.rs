@@ -6,6 +6,7 @@
 //! - [`inventory`] and [`objects`]: what is there;
 //! - [`rollout`] and [`hold`]: how a rollout goes, and what is remembered of one that failed;
 //! - [`mod@plan`]: what to write next; [`step`]: the writes; [`mod@execute`]: obeys;
+//! - [`fence`] and [`orders`]: which of two operators writes, and what a person orders;
 //! - [`Actuator`]: the loop around them.
 //!
 //! # Guarantees
@@ -18,6 +19,7 @@
 mod actuator;
 mod counters;
 pub mod execute;
+pub mod fence;
 pub mod hold;
 pub mod inventory;
 pub mod live;
@@ -25,6 +27,7 @@ pub mod memory;
 pub mod merge;
 pub mod moment;
 pub mod objects;
+pub mod orders;
 pub mod plan;
 pub mod rollout;
 pub mod settings;
@@ -37,11 +40,12 @@ mod tests;
 
 pub use actuator::{Actuator, Outputs};
 pub use counters::Counters;
-pub use execute::execute;
+pub use execute::{Executed, execute};
+pub use fence::Fence;
 pub use inventory::{Inventory, inspect};
 pub use memory::Memory;
 pub use moment::Moment;
 pub use plan::{Plan, plan};
 pub use settings::{ProxySettings, Settings};
 pub use status::{Phase, Status};
-pub use step::Step;
+pub use step::{Kind, Step};

@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use model::{ConfigId, Digest, Manifest, NetworkId};
+use model::{ConfigId, Digest, Manifest, NetworkId, TaskId};
 
+use crate::fence::Fence;
 use crate::live::{Attempt, Live};
 use crate::moment::Moment;
 use crate::rollout::Rollout;
@@ -19,6 +20,8 @@ pub struct Memory {
     pub rollout: Option<Rollout>,
     /// What was last seen to work.
     pub good: Option<Good>,
+    /// What Swarm called complete a short while ago.
+    pub soak: Option<Soak>,
     /// The version of the proxy service at which its rollout was seen to have ended: while it stands, nobody
     /// asks for tasks.
     pub settled: Option<u64>,
@@ -26,6 +29,8 @@ pub struct Memory {
     pub leaving: Option<(BTreeSet<NetworkId>, Moment)>,
     /// Objects that could not be removed; not tried again before the next rollout.
     pub in_use: BTreeSet<ConfigId>,
+    /// Which operator this is, settled at the first look.
+    pub fence: Option<Fence>,
     /// The last rollout that ended.
     pub last: Option<Ended>,
 }
@@ -37,6 +42,19 @@ pub struct Good {
     pub manifest: Arc<Manifest>,
     /// How to write it again; absent where only its manifest was found.
     pub recipe: Option<Recipe>,
+}
+
+/// A rollout that ended well so shortly ago that it may yet turn out to be a failure.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Soak {
+    /// What was rolled out.
+    pub attempt: Attempt,
+    /// The last good before it.
+    pub before: Good,
+    /// When it ended.
+    pub since: Moment,
+    /// The tasks that had failed by then.
+    pub ended: BTreeSet<TaskId>,
 }
 
 /// How to write a generation again.

@@ -18,10 +18,12 @@ use model::{Bundle, Published, Target};
 use serde::Serialize;
 use swarm::RawService;
 
+use crate::fence::Fence;
 use crate::inventory::Inventory;
 use crate::live::{Attempt, Live, foreign};
 use crate::memory::{Good, Memory};
 use crate::moment::Moment;
+use crate::orders::paused;
 use crate::rollout::Judgement;
 use crate::settings::Settings;
 use crate::spec::Owned;
@@ -33,6 +35,9 @@ use crate::step::Step;
 pub struct Plan {
     /// The writes, in their order. Empty: there is nothing to do now.
     pub steps: Vec<Step>,
+    /// The writes that would be made if this cluster were not paused or another operator's. Nobody executes them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<Step>,
     /// What is live.
     #[serde(skip)]
     pub published: Published,
@@ -53,13 +58,32 @@ pub struct Plan {
 pub fn plan(target: Option<&Target>, inventory: &Inventory, settings: &Settings, memory: &Memory, now: Moment) -> Plan {
     let bundle = target.map(|target| target.bundle.as_ref());
     let look = Look { bundle, inventory, settings, owned: Owned::of(settings), now };
-    let Some(service) = &inventory.service else { return look.absent(memory) };
-    if let Some(reason) = foreign(&service.spec, settings) {
-        return look.foreign(service, reason);
-    }
-    match Live::read(&service.spec, &inventory.objects) {
-        Ok(live) => look.present(service, &live, memory.clone()),
-        Err(reason) => look.unreadable(service, reason, memory.clone()),
+    let mut memory = memory.clone();
+    let found = inventory.service.as_ref().and_then(|service| Fence::read(&service.spec));
+    memory.fence = memory.fence.or_else(|| settings.operator.map(|operator| operator.after(found)));
+    let fence = memory.fence;
+    let mut plan = match &inventory.service {
+        None => look.absent(&memory),
+        Some(service) => match foreign(&service.spec, settings) {
+            Some(reason) => look.foreign(service, reason),
+            None => match Live::read(&service.spec, &inventory.objects) {
+                Ok(live) => look.present(service, &live, memory),
+                Err(reason) => look.unreadable(service, reason, memory),
+            },
+        },
+    };
+    plan.memory.fence = fence;
+    leave_fence(&mut plan.steps, fence);
+    plan
+}
+
+/// It travels with writes that are needed anyway, and is never a reason for one.
+fn leave_fence(steps: &mut [Step], fence: Option<Fence>) {
+    let Some(fence) = fence else { return };
+    for step in steps {
+        if let Step::CreateService(write) | Step::UpdateService { write, .. } = step {
+            fence.leave_on(&mut write.spec);
+        }
     }
 }
 
@@ -117,6 +141,7 @@ impl Look<'_> {
         };
         Plan {
             steps,
+            waiting: Vec::new(),
             published: Published::Nothing,
             status: self.status(phase, None, memory, &self.owned),
             next: self.settings.poll_interval,
@@ -132,6 +157,7 @@ impl Look<'_> {
         let memory = Memory::default();
         Plan {
             steps: Vec::new(),
+            waiting: Vec::new(),
             published: Published::Unknown { reason: reason.clone() },
             status: self.status(Phase::Foreign { reason, advice }, Some((service, None)), &memory, &self.owned),
             next: self.settings.poll_interval,
@@ -148,6 +174,7 @@ impl Look<'_> {
         );
         Plan {
             steps: Vec::new(),
+            waiting: Vec::new(),
             published: Published::Unknown { reason: reason.clone() },
             status: self.status(Phase::Unreadable { reason, advice }, Some((service, None)), &memory, &self.owned),
             next: self.settings.poll_interval,
@@ -158,6 +185,8 @@ impl Look<'_> {
 
     fn present(&self, service: &RawService, live: &Live, mut memory: Memory) -> Plan {
         let mut ended = None;
+        let before = memory.clone();
+        memory.soak.take_if(|soak| soak.attempt != live.attempt || self.now.since(soak.since) >= self.settings.soak);
         let withdrawn = self.withdrawn(service, live, &memory);
         if withdrawn.is_some() {
             ended = memory.rollout.take().and_then(|rollout| self.end(&rollout, Outcome::Failed));
@@ -192,6 +221,7 @@ impl Look<'_> {
         if judgement == Judgement::Converged {
             if let Some(rollout) = memory.rollout.take().filter(|rollout| rollout.ours || rollout.since < self.now) {
                 ended = self.end(&rollout, Outcome::Completed);
+                memory.soak = self.begin_soak(live, &rollout, memory.good.as_ref());
             }
             if memory.settled.replace(service.version) != Some(service.version) {
                 memory.in_use.clear();
@@ -200,28 +230,45 @@ impl Look<'_> {
         }
 
         let effective = self.effective(live, memory.good.as_ref());
+        let has_holds = !holds.is_empty();
         let mut decision = if holds.is_empty() {
             self.decide(service, live, &judgement, &effective, &mut memory)
         } else {
-            self.hold(service, live, &judgement, holds, memory.good.as_ref())
+            self.hold(service, live, &judgement, holds, &memory)
         };
         let phase = decision.phase.take().unwrap_or_else(|| self.phase_of(live, &judgement, &tally, &memory));
-        if ended.is_some() {
-            memory.last.clone_from(&ended);
-        }
+        let published = self.published(live, &memory, &effective);
         let next = decision.next.unwrap_or(match judgement {
             Judgement::Rolling { .. } => self.settings.rollout_poll,
             Judgement::Converged | Judgement::Blocked { .. } | Judgement::Halted { .. } | Judgement::Failed { .. } => {
                 self.settings.poll_interval
             }
         });
-        Plan {
-            steps: decision.steps,
-            published: self.published(live, &memory, &effective),
-            status: self.status(phase, Some((service, Some(live))), &memory, &effective),
-            next,
-            memory,
-            ended,
+        let (mut steps, mut waiting, mut phase) = (decision.steps, Vec::new(), phase);
+        if let Some(stopped) = self.stopped(service, &memory, steps.len()) {
+            (steps, waiting, phase) = (Vec::new(), steps, stopped);
+            if has_holds {
+                // A failure that cannot be written down now is found again at the next look.
+                (memory, ended) = (before, None);
+            }
         }
+        if ended.is_some() {
+            memory.last.clone_from(&ended);
+        }
+        let status = self.status(phase, Some((service, Some(live))), &memory, &effective);
+        Plan { steps, waiting, published, status, next, memory, ended }
+    }
+
+    /// Why nothing may be written, if so.
+    fn stopped(&self, service: &RawService, memory: &Memory, waiting: usize) -> Option<Phase> {
+        if let Some(reason) = paused(&service.spec) {
+            return Some(Phase::Paused { reason: reason.to_owned(), waiting });
+        }
+        let later = Fence::read(&service.spec).filter(|found| memory.fence.is_some_and(|ours| *found > ours))?;
+        let name = &self.settings.proxy.service_name;
+        Some(Phase::Fenced {
+            reason: format!("another operator, which was started later, writes to {name} (fence {later})"),
+            advice: "stop one of the two; this one takes over when it is started again".into(),
+        })
     }
 }

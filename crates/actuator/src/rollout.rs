@@ -4,12 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use model::{NodeId, TaskId};
 use serde_json::Value;
 use swarm::{DesiredState, RawService, Task, TaskState, UpdateState};
 
 use crate::live::Attempt;
 use crate::moment::Moment;
 use crate::settings::Settings;
+use crate::step::{Kind, ServiceWrite};
 
 /// A global service that has no task yet may just have been created.
 const TASKS_APPEAR_WITHIN: Duration = Duration::from_secs(2);
@@ -33,6 +35,13 @@ pub struct Rollout {
     pub over: bool,
     /// Why, for people.
     pub reason: String,
+    /// Why, for counting.
+    pub kind: Kind,
+    /// The spec that was written; none if another process wrote it.
+    pub written: Option<Value>,
+    /// The last spec that was seen before Swarm began to roll back, if it is not the one that was written:
+    /// somebody edited it on the way.
+    pub edited: Option<Value>,
 }
 
 /// How far a rollout got; only ever grows, so that a task that fails and starts again is no progress.
@@ -45,22 +54,40 @@ pub struct Progress {
 }
 
 impl Rollout {
-    /// A rollout that starts now.
-    pub fn new(attempt: Attempt, spec: &Value, reason: String, ours: bool, now: Moment) -> Self {
+    /// A rollout that another process started, seen for the first time.
+    pub fn found(attempt: Attempt, spec: &Value, kind: Kind, now: Moment) -> Self {
         Self {
             attempt,
             template: spec["TaskTemplate"].clone(),
             since: now,
             reached: Progress::default(),
             moved: now,
-            ours,
+            ours: false,
             over: false,
-            reason,
+            reason: "found under way".into(),
+            kind,
+            written: None,
+            edited: None,
         }
     }
 
+    /// A rollout that this process has just written.
+    pub fn written(write: ServiceWrite, now: Moment) -> Self {
+        let ServiceWrite { spec, attempt, reason, kind, .. } = write;
+        let found = Self::found(attempt, &spec, kind, now);
+        Self { ours: true, reason, written: Some(spec), ..found }
+    }
+
     /// Notes how far it got. Another template is another race, of the same attempt.
-    pub fn note(&mut self, spec: &Value, tally: &Tally, now: Moment) {
+    pub fn note(&mut self, service: &RawService, tally: &Tally, now: Moment) {
+        let spec = &service.spec;
+        let rolls_back = service.update.as_ref().is_some_and(|update| match update.state {
+            UpdateState::RollbackStarted | UpdateState::RollbackPaused | UpdateState::RollbackCompleted => true,
+            UpdateState::Updating | UpdateState::Paused | UpdateState::Completed => false,
+        });
+        if !rolls_back {
+            self.edited = self.written.as_ref().filter(|written| *written != spec).map(|_| spec.clone());
+        }
         let restarted = self.template != spec["TaskTemplate"];
         if restarted {
             self.template = spec["TaskTemplate"].clone();
@@ -102,7 +129,7 @@ impl Tally {
         let mut tasks: Vec<&Task> = tasks.iter().collect();
         tasks.sort_by_key(|task| std::cmp::Reverse((task.created_at, task.id.clone())));
         for task in tasks {
-            let place = (task.slot, if task.slot == 0 { task.node.clone() } else { "".into() });
+            let place = place(task);
             let current = runs(&spec["TaskTemplate"], &task.spec);
             let alive = task.desired != DesiredState::Gone;
             if alive {
@@ -119,7 +146,7 @@ impl Tally {
             } else if alive && task.state < TaskState::Running {
                 *tally.waiting.entry(task.state).or_default() += 1;
             }
-            tally.failed |= matches!(task.state, TaskState::Failed | TaskState::Rejected | TaskState::Complete);
+            tally.failed |= has_failed(task);
             if let Some(error) = task.error.as_ref().filter(|error| !error.is_empty())
                 && !tally.errors.contains(error)
             {
@@ -152,6 +179,33 @@ impl Tally {
             None => "its tasks end instead of running".into(),
         }
     }
+}
+
+/// Whether a task ended although it should run.
+pub fn has_failed(task: &Task) -> bool {
+    matches!(task.state, TaskState::Failed | TaskState::Rejected | TaskState::Complete)
+}
+
+fn place(task: &Task) -> (u64, NodeId) {
+    (task.slot, if task.slot == 0 { task.node.clone() } else { "".into() })
+}
+
+/// The error of tasks that keep failing on this spec, `known` ones aside: twice in one place, or in every place. One
+/// proxy that ends once has been unlucky.
+pub fn keeps_failing(spec: &Value, tasks: &[Task], known: &BTreeSet<TaskId>) -> Option<String> {
+    let ours: Vec<&Task> = tasks.iter().filter(|task| runs(&spec["TaskTemplate"], &task.spec)).collect();
+    let mut failures: BTreeMap<(u64, NodeId), usize> = BTreeMap::new();
+    let failed = |task: &&&Task| has_failed(task) && !known.contains(&task.id);
+    for task in ours.iter().filter(failed) {
+        *failures.entry(place(task)).or_default() += 1;
+    }
+    let places: BTreeSet<(u64, NodeId)> = ours.iter().map(|task| place(task)).collect();
+    let everywhere = failures.len() >= 2 && failures.len() == places.len();
+    if !everywhere && failures.values().all(|count| *count < 2) {
+        return None;
+    }
+    let newest = ours.iter().filter(failed).max_by_key(|task| (task.created_at, &task.id))?;
+    Some(newest.error.clone().filter(|error| !error.is_empty()).unwrap_or_else(|| "no reason is given".into()))
 }
 
 /// Whether a task was made from this template. Placement is left out: Swarm leaves a task alone whose node
@@ -365,8 +419,9 @@ mod tests {
         let service = service(state, 2);
         let tally = Tally::of(&service.spec, tasks);
         let attempt = Attempt { generation: Digest::of(b"g"), settings: Digest::of(b"s") };
-        let mut rollout = Rollout::new(attempt, &service.spec, String::new(), true, Moment::default());
-        rollout.note(&service.spec, &tally, Moment::default());
+        let mut rollout =
+            Rollout { ours: true, ..Rollout::found(attempt, &service.spec, Kind::Service, Moment::default()) };
+        rollout.note(&service, &tally, Moment::default());
         let now = Moment(Duration::from_secs(idle));
         judge(&service, &tally, &rollout, Circumstances { proven, held: false }, &settings(), now)
     }
@@ -429,11 +484,11 @@ mod tests {
     fn a_crash_loop_is_no_progress() {
         let service = service(None, 1);
         let attempt = Attempt { generation: Digest::of(b"g"), settings: Digest::of(b"s") };
-        let mut rollout = Rollout::new(attempt, &service.spec, String::new(), true, Moment::default());
+        let mut rollout = Rollout::found(attempt, &service.spec, Kind::Service, Moment::default());
         for second in 0..20 {
             let state = if second % 2 == 0 { TaskState::Starting } else { TaskState::Failed };
             let task = task(1, "new", state, DesiredState::Running);
-            rollout.note(&service.spec, &Tally::of(&service.spec, &[task]), Moment(Duration::from_secs(second)));
+            rollout.note(&service, &Tally::of(&service.spec, &[task]), Moment(Duration::from_secs(second)));
         }
         assert_eq!(rollout.moved, Moment(Duration::from_secs(1)));
     }

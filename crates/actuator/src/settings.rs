@@ -8,6 +8,8 @@ use std::time::Duration;
 use model::{ClusterName, InstanceName};
 use swarm::RegistryAuth;
 
+use crate::fence::Fence;
+
 /// Everything one actuator needs to know.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -19,6 +21,8 @@ pub struct Settings {
     pub proxy: ProxySettings,
     /// Credentials of the proxy image's registry.
     pub registry_auth: Option<RegistryAuth>,
+    /// Which operator this is; none for a look that writes nothing.
+    pub operator: Option<Fence>,
     /// Labels for every object that is created, such as UCP's `com.docker.ucp.access.label`.
     pub object_labels: BTreeMap<String, String>,
     /// How often to look when nothing happens.
@@ -29,6 +33,8 @@ pub struct Settings {
     pub rollout_deadline: Duration,
     /// How long a bundle that failed waits for its first retry; doubled each time, up to two hours.
     pub hold_retry: Duration,
+    /// How long a rollout that Swarm calls complete is watched for proxies that end; zero: not at all.
+    pub soak: Duration,
     /// How long it must be quiet before a network is left for its own sake.
     pub leave_quiet: Duration,
 }
@@ -41,11 +47,13 @@ impl Settings {
             cluster,
             proxy,
             registry_auth: None,
+            operator: None,
             object_labels: BTreeMap::new(),
             poll_interval: Duration::from_secs(3),
             rollout_poll: Duration::from_millis(500),
             rollout_deadline: Duration::from_secs(60),
             hold_retry: Duration::from_secs(600),
+            soak: Duration::from_secs(30),
             leave_quiet: Duration::from_secs(5),
         }
     }
@@ -132,8 +140,8 @@ pub struct Port {
 /// How an update or a rollback rolls.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Policy {
-    /// How many tasks at once; 0 is all.
-    pub parallelism: u64,
+    /// How many tasks at once, 0 being all; if absent, [`ProxySettings::parallelism`] says.
+    pub parallelism: Option<u64>,
     /// The pause between two of them.
     pub delay: Duration,
     /// Which comes first; derived from [`Publish`] if absent.
@@ -258,6 +266,16 @@ impl ProxySettings {
         }
     }
 
+    /// How many tasks an update or rollback replaces at once. Not told: a quarter of the replicas, rounded down and at
+    /// least one, where the new ones start first, since then all the old ones still serve; else one after the
+    /// other, since each is missing while it is replaced, and how many nodes there are is not known here.
+    pub fn parallelism(&self, policy: &Policy) -> u64 {
+        policy.parallelism.unwrap_or(match (self.mode, self.order(policy)) {
+            (Mode::Replicated(replicas), Order::StartFirst) => (replicas / 4).max(1),
+            (Mode::Replicated(_), Order::StopFirst) | (Mode::Global, _) => 1,
+        })
+    }
+
     /// The order of an update or rollback: start-first wherever no host port is in the way.
     pub fn order(&self, policy: &Policy) -> Order {
         policy.order.unwrap_or(match self.publish {
@@ -268,10 +286,10 @@ impl ProxySettings {
 }
 
 impl Default for Policy {
-    /// One task after the other, watched for 3 s each; pause on the first failure.
+    /// As many tasks at once as is safe, watched for 3 s; pause on the first failure.
     fn default() -> Self {
         Self {
-            parallelism: 1,
+            parallelism: None,
             delay: Duration::ZERO,
             order: None,
             monitor: Duration::from_secs(3),
@@ -417,6 +435,28 @@ mod tests {
             }),
             Vec::<String>::new()
         );
+    }
+
+    #[test]
+    fn a_quarter_is_replaced_at_once_where_nothing_goes_missing() {
+        use Mode::{Global, Replicated};
+        for (mode, publish, order, told, expected) in [
+            (Replicated(0), Publish::Ingress, None, None, 1),
+            (Replicated(2), Publish::Ingress, None, None, 1),
+            (Replicated(7), Publish::Ingress, None, None, 1),
+            (Replicated(8), Publish::Ingress, None, None, 2),
+            (Replicated(100), Publish::Ingress, None, None, 25),
+            (Replicated(100), Publish::Ingress, Some(Order::StopFirst), None, 1),
+            (Global, Publish::Host, None, None, 1),
+            (Global, Publish::Ingress, None, None, 1),
+            (Replicated(100), Publish::Ingress, None, Some(3), 3),
+            (Global, Publish::Host, None, Some(0), 0),
+        ] {
+            let mut proxy = settings().proxy;
+            (proxy.mode, proxy.publish) = (mode, publish);
+            (proxy.update.order, proxy.update.parallelism) = (order, told);
+            assert_eq!(proxy.parallelism(&proxy.update), expected, "{mode:?} {publish:?} {order:?} {told:?}");
+        }
     }
 
     #[test]

@@ -156,7 +156,7 @@ fn resources(resources: &Resources) -> Value {
 
 fn policy(proxy: &ProxySettings, policy: &Policy) -> Value {
     json!({
-        "Parallelism": policy.parallelism,
+        "Parallelism": proxy.parallelism(policy),
         "Delay": nanoseconds(policy.delay),
         "FailureAction": match policy.failure_action {
             FailureAction::Pause => "pause",

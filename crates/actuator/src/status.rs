@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::hold::Blame;
 use crate::moment::Moment;
 use crate::rollout::Rollout;
+use crate::step::Kind;
 
 /// How one cluster's proxies stand.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -91,6 +92,20 @@ pub enum Phase {
         /// What to do.
         advice: String,
     },
+    /// A person ordered that nothing is written. Routes are computed all the same.
+    Paused {
+        /// Who, when and why.
+        reason: String,
+        /// How many writes wait.
+        waiting: usize,
+    },
+    /// An operator that was started later writes to these proxies; this one only looks.
+    Fenced {
+        /// Which.
+        reason: String,
+        /// What to do.
+        advice: String,
+    },
     /// A service of our name is not ours.
     Foreign {
         /// Whose it is.
@@ -124,6 +139,8 @@ impl Phase {
             Phase::Rolling { .. } => "rolling",
             Phase::Blocked { .. } => "blocked",
             Phase::Held { .. } => "held",
+            Phase::Paused { .. } => "paused",
+            Phase::Fenced { .. } => "fenced",
             Phase::Foreign { .. } => "foreign",
             Phase::Unreadable { .. } => "unreadable",
             Phase::Impossible { .. } => "impossible",
@@ -157,6 +174,8 @@ pub struct Ended {
     pub seconds: f64,
     /// Why it was started.
     pub reason: String,
+    /// The same for counting.
+    pub kind: Kind,
 }
 
 impl Ended {
@@ -167,6 +186,7 @@ impl Ended {
             outcome,
             seconds: (now.since(rollout.since).as_millis() as f64) / 1000.0,
             reason: rollout.reason.clone(),
+            kind: rollout.kind,
         })
     }
 }
@@ -184,6 +204,9 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All of them.
+    pub const ALL: [Outcome; 3] = [Outcome::Completed, Outcome::Failed, Outcome::Superseded];
+
     /// The outcome as one word; the same as in JSON.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -105,15 +105,8 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 7] = [
-        Kind::First,
-        Kind::TakeBack,
-        Kind::Repair,
-        Kind::Settings,
-        Kind::Network,
-        Kind::Service,
-        Kind::Tasks,
-    ];
+    pub const ALL: [Kind; 7] =
+        [Kind::First, Kind::TakeBack, Kind::Repair, Kind::Settings, Kind::Network, Kind::Service, Kind::Tasks];
 
     /// The kind in metrics; the same as in JSON.
     pub fn as_str(self) -> &'static str {

@@ -30,6 +30,12 @@ pub enum Command {
     Explain(Explain),
     /// Show how the proxies and their rollouts are doing
     Status(Look),
+    /// Freeze proxies: the operator writes nothing until resume, and goes on computing
+    Pause(Pause),
+    /// End a pause
+    Resume(Resume),
+    /// Try again what failed and is held
+    Retry(Retry),
     /// Tell the whole story on a Swarm in memory, with a real nginx if there is one
     #[cfg(feature = "demo")]
     Demo(Demo),
@@ -107,6 +113,41 @@ pub struct Explain {
     /// How to look.
     #[command(flatten)]
     pub look: Look,
+}
+
+/// `dovetail pause`
+#[derive(Debug, Args)]
+pub struct Pause {
+    /// The clusters of proxies; all if none is named
+    #[arg(value_name = "CLUSTER")]
+    pub clusters: Vec<String>,
+    /// Why, for whoever finds it paused
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub config: ConfigArgument,
+}
+
+/// `dovetail resume`
+#[derive(Debug, Args)]
+pub struct Resume {
+    /// The clusters of proxies; all if none is named
+    #[arg(value_name = "CLUSTER")]
+    pub clusters: Vec<String>,
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub config: ConfigArgument,
+}
+
+/// `dovetail retry`
+#[derive(Debug, Args)]
+pub struct Retry {
+    /// The cluster of proxies
+    pub cluster: String,
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub config: ConfigArgument,
 }
 
 /// `dovetail demo`

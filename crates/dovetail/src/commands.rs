@@ -67,12 +67,13 @@ fn plan_text(
     if !changes.is_empty() {
         text.push_str(&format!("  routes\n{}", indented(&changes.to_string(), 4)));
     }
-    if cluster.plan.steps.is_empty() {
-        text.push_str("  steps    none\n");
-    } else {
-        text.push_str("  steps\n");
-    }
-    for (number, step) in cluster.plan.steps.iter().enumerate() {
+    let steps = if cluster.plan.waiting.is_empty() { &cluster.plan.steps } else { &cluster.plan.waiting };
+    text.push_str(match (steps.is_empty(), cluster.plan.waiting.is_empty()) {
+        (true, _) => "  steps    none\n",
+        (false, true) => "  steps\n",
+        (false, false) => "  waiting, while it is paused\n",
+    });
+    for (number, step) in steps.iter().enumerate() {
         let known = wanted.map_or("", |bundle| &bundle.manifest.reason);
         text.push_str(&format!("    {}. {}\n", number + 1, step_text(step, cluster, known, networks)));
     }
@@ -84,7 +85,11 @@ fn step_text(step: &Step, cluster: &ClusterLook, known: &str, networks: &BTreeMa
     let (what, write) = match step {
         Step::CreateService(write) => ("create", write),
         Step::UpdateService { write, .. } => ("update", write),
-        Step::CreateConfig(_) | Step::HoldGeneration { .. } | Step::RemoveConfig { .. } => return step.to_string(),
+        Step::CreateConfig(_)
+        | Step::HoldGeneration { .. }
+        | Step::ReleaseGeneration { .. }
+        | Step::LabelService { .. }
+        | Step::RemoveConfig { .. } => return step.to_string(),
     };
     let service = &cluster.plan.status.service;
     let mut text = format!("{what} service {service} with generation {}", write.attempt.generation.short());
@@ -118,6 +123,7 @@ fn plan_json(name: &ClusterName, cluster: &ClusterLook) -> Value {
         "wanted": cluster.bundle.as_ref().map(model::Bundle::generation),
         "reason": changed.map(|bundle| &bundle.manifest.reason),
         "steps": cluster.plan.steps,
+        "waiting": cluster.plan.waiting,
         "status": cluster.plan.status,
     })
 }
@@ -308,6 +314,9 @@ fn phase_text(cluster: &ClusterLook) -> String {
             format!("blocked at {tasks_done} of {tasks_total} proxies, waiting for {waits_for}; {advice}")
         }
         Phase::Held { generation, reason, advice, .. } => format!("held {}: {reason}; {advice}", generation.short()),
+        Phase::Paused { reason, waiting: 0 } => format!("paused ({reason}); nothing waits"),
+        Phase::Paused { reason, waiting } => format!("paused ({reason}); {waiting} writes wait for dovetail resume"),
+        Phase::Fenced { reason, advice } => format!("only looking: {reason}; {advice}"),
         Phase::Foreign { reason, advice } => format!("not ours: {reason}; {advice}"),
         Phase::Unreadable { reason, advice } => format!("cannot be told: {reason}; {advice}"),
         Phase::Impossible { reason, advice } => format!("impossible: {reason}; {advice}"),

@@ -11,6 +11,7 @@ pub mod explain;
 pub mod logs;
 pub mod look;
 pub mod metrics;
+pub mod orders;
 pub mod routes;
 pub mod table;
 pub mod view;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use dovetail::args::{Arguments, Command, ConfigArgument};
 use dovetail::config::{self, Config};
-use dovetail::{commands, logs, wire};
+use dovetail::{commands, logs, orders, wire};
 use engine::Engine;
 
 fn main() -> ExitCode {
@@ -79,6 +79,18 @@ async fn run(command: Command) -> Result<String, Failure> {
         Command::Status(look) => {
             let (config, engine) = prepare(&look.config)?;
             Ok(commands::status(&config, &engine, look.json).await?)
+        }
+        Command::Pause(pause) => {
+            let (config, engine) = prepare(&pause.config)?;
+            Ok(orders::pause(&config, &engine, &pause.clusters, pause.reason.as_deref()).await?)
+        }
+        Command::Resume(resume) => {
+            let (config, engine) = prepare(&resume.config)?;
+            Ok(orders::resume(&config, &engine, &resume.clusters).await?)
+        }
+        Command::Retry(retry) => {
+            let (config, engine) = prepare(&retry.config)?;
+            Ok(orders::retry(&config, &engine, &retry.cluster).await?)
         }
         #[cfg(feature = "demo")]
         Command::Demo(demo) => {

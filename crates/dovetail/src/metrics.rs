@@ -6,6 +6,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use actuator::Kind;
+use actuator::status::Outcome;
 use model::{Code, Published};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
@@ -144,7 +146,8 @@ impl Sources {
     }
 
     fn add_rollouts(&self, families: &mut Vec<Family>) {
-        let mut rollouts = counter("dovetail_rollouts", "Rollouts of proxies that ended, by outcome.");
+        let mut rollouts =
+            counter("dovetail_rollouts", "Rollouts of proxies that ended, by outcome and by what they were for.");
         let mut seconds = gauge("dovetail_last_rollout_seconds", "How long the last rollout that went well took.");
         let mut service_writes = counter("dovetail_proxy_writes", "Writes to proxy services.");
         let mut config_writes = counter("dovetail_config_writes", "Config objects created or labelled.");
@@ -152,11 +155,11 @@ impl Sources {
         let mut held = gauge("dovetail_held_generations", "Generations that failed and wait to be tried again.");
         for (cluster, counters) in &self.actuators {
             let cluster = cluster.as_str();
-            for (outcome, count) in
-                [("completed", &counters.completed), ("failed", &counters.failed), ("superseded", &counters.superseded)]
-            {
-                let count = count.load(Ordering::Relaxed);
-                rollouts.add([("cluster", cluster), ("outcome", outcome)], count as f64);
+            for outcome in Outcome::ALL {
+                for kind in Kind::ALL {
+                    let labels = [("cluster", cluster), ("outcome", outcome.as_str()), ("kind", kind.as_str())];
+                    rollouts.add(labels, counters.rollouts(outcome, kind) as f64);
+                }
             }
             let milliseconds = counters.last_rollout_milliseconds.load(Ordering::Relaxed);
             seconds.add([("cluster", cluster)], milliseconds as f64 / 1000.0);
@@ -170,7 +173,15 @@ impl Sources {
                 held.add([("cluster", cluster.as_str())], holds.len() as f64);
             }
         }
-        families.extend([rollouts, seconds, service_writes, config_writes, removals, held]);
+        let mut paused = gauge("dovetail_paused", "1 while a person's order keeps the operator from writing.");
+        let mut fenced = gauge("dovetail_fenced", "1 while another operator, started later, writes.");
+        for (cluster, status) in &self.view.rollouts {
+            let phase = status.borrow().as_ref().map(|status| status.phase.as_str());
+            let is = |word: &str| f64::from(u8::from(phase == Some(word)));
+            paused.add([("cluster", cluster.as_str())], is("paused"));
+            fenced.add([("cluster", cluster.as_str())], is("fenced"));
+        }
+        families.extend([rollouts, seconds, service_writes, config_writes, removals, held, paused, fenced]);
     }
 
     fn add_engine(&self, families: &mut Vec<Family>) {

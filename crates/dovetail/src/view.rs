@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actuator::Phase;
 use model::{ClusterName, Published, Report};
 use serde::Serialize;
 use tokio::sync::watch;
@@ -38,6 +39,12 @@ pub struct Readiness {
     /// How old its knowledge of the cluster is, in milliseconds; absent before the first complete reading.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub age_ms: Option<u64>,
+    /// The clusters that are paused, and by whom, when and why; the operator is ready all the same.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub paused: BTreeMap<ClusterName, String>,
+    /// The clusters that another operator writes to.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub fenced: BTreeMap<ClusterName, String>,
     /// Since when its knowledge is out of date (RFC 3339); absent while it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stale_since: Option<String>,
@@ -86,9 +93,19 @@ impl View {
             let age = jiff::SignedDuration::try_from(age).unwrap_or(jiff::SignedDuration::MAX);
             jiff::Timestamp::now().checked_sub(age).map(|then| format!("{then:.0}")).unwrap_or_default()
         });
+        let (mut paused, mut fenced) = (BTreeMap::new(), BTreeMap::new());
+        for (cluster, status) in &self.rollouts {
+            match status.borrow().as_ref().map(|status| &status.phase) {
+                Some(Phase::Paused { reason, .. }) => drop(paused.insert(cluster.clone(), reason.clone())),
+                Some(Phase::Fenced { reason, .. }) => drop(fenced.insert(cluster.clone(), reason.clone())),
+                _ => {}
+            }
+        }
         Readiness {
             ready: reasons.is_empty(),
             reasons,
+            paused,
+            fenced,
             age_ms: age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
             stale_since,
         }

@@ -158,7 +158,9 @@ where
         let mut rollouts = BTreeMap::new();
         let mut targets = BTreeMap::new();
         let mut actuator_counters: BTreeMap<ClusterName, _> = BTreeMap::new();
-        for parts in config.clusters() {
+        let this_operator = actuator::Fence::now();
+        for mut parts in config.clusters() {
+            parts.actuator.operator = Some(this_operator);
             let (target, target_receiver) = watch::channel(None);
             let (actuator, outputs) = actuator::Actuator::new(swarm.clone(), parts.actuator, target_receiver);
             published.insert(parts.name.clone(), outputs.published);

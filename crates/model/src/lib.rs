@@ -25,7 +25,7 @@ pub use names::{
     TaskId,
 };
 pub use problem::{Code, Problem};
-pub use published::{Hold, Published};
+pub use published::{Fragment, Hold, Published};
 pub use report::{NetworkChoice, Report, ServiceReport, TaskVerdict, Verdict};
 pub use shard::{Shard, split};
 pub use spec::{Contribution, Group, ProxySpec};

@@ -124,11 +124,6 @@ impl Host {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-
-    /// Whether it starts with `*.`.
-    pub fn is_wildcard(&self) -> bool {
-        self.0.starts_with("*.")
-    }
 }
 
 fn check_label(label: &str) -> Result<(), HostError> {

@@ -102,12 +102,8 @@ codes! {
     UnknownNetwork = "unknown_network",
     /// A second network appeared beside the one in use, and no label says which.
     NetworkKept = "network_kept",
-    /// `service_cluster` names no cluster of ours.
-    UnknownCluster = "unknown_cluster",
     /// A sticky session in VIP mode, where it cannot work.
     StickyInVip = "sticky_in_vip",
-    /// Services that share a host disagree about an option.
-    Conflict = "conflict",
     /// Its last change made a rollout fail; the last good is served, or nothing if there is none.
     Quarantined = "quarantined",
     /// The last list of its tasks failed; the tasks known before are served.

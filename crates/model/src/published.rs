@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::{Digest, Manifest, ServiceId};
+use crate::{Digest, Manifest, NetworkId, ServiceId};
 
 /// What one cluster's proxies serve. Before the first complete read there is no value of this type at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,8 +31,17 @@ pub enum Published {
 pub struct Hold {
     /// The generation that failed.
     pub generation: Digest,
-    /// Its services and the digests of their contributions: whoever differs from the last good is a suspect.
-    pub fragments: BTreeMap<ServiceId, Digest>,
+    /// Its services and their contributions: whoever differs from the last good may be to blame.
+    pub fragments: BTreeMap<ServiceId, Fragment>,
     /// What happened, for people.
     pub reason: String,
+}
+
+/// What a held generation had of one service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fragment {
+    /// The digest of its contribution.
+    pub digest: Digest,
+    /// The network that it was reached over.
+    pub network: NetworkId,
 }

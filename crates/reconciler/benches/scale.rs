@@ -59,7 +59,7 @@ fn desired(services: u32) -> Desired {
     let network = NetworkId::new("network");
     let address = |number: u32| IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + number));
     let service = |number: u32| {
-        let vip = number % 2 == 0;
+        let vip = number.is_multiple_of(2);
         let backends = if vip {
             Backends::Vip { addresses: BTreeMap::from([(network.clone(), address(number * 32))]), has_run: true }
         } else {

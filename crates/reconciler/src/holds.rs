@@ -1,9 +1,15 @@
-//! Who is suspected of having made a rollout fail. A held generation must not freeze everyone's routing:
-//! only the services whose contribution it brought in are held back, each by its own digest.
+//! Who is suspected of having made a rollout fail. A held generation must not freeze everyone's routing, and a
+//! healthy service that only happened to change at the same time must not pay for another.
+//!
+//! What can break a rollout is a network that the proxies join: it may have no address left, or not exist on a
+//! node. Hosts, ports and addresses pass the typed writer and cannot. So if the held generation joined networks,
+//! the services on those are the suspects, whatever their addresses are by now; and only if it joined none, every
+//! service that it changed is.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use model::{Contribution, Hold, Manifest, ServiceId};
+use model::{Contribution, Hold, Manifest, NetworkId, ServiceId};
 
 /// What the holds say about one contribution.
 #[derive(Debug, PartialEq)]
@@ -20,7 +26,7 @@ pub(crate) enum Standing {
 }
 
 /// Judges one contribution. Not contributing is never suspect: withdrawing a service cannot be held back, or a
-/// service that is gone would be served for ever. A service that changed since has another digest and is heard anew.
+/// service that is gone would be served for ever.
 pub(crate) fn judge(id: &ServiceId, contribution: &Contribution, last_good: &Manifest, holds: &[Hold]) -> Standing {
     if holds.is_empty() {
         return Standing::Clear;
@@ -30,7 +36,22 @@ pub(crate) fn judge(id: &ServiceId, contribution: &Contribution, last_good: &Man
     if good.is_some_and(|good| good.fragment == digest) {
         return Standing::Clear;
     }
-    match holds.iter().find(|hold| hold.fragments.get(id) == Some(&digest)) {
+    let known: BTreeSet<&NetworkId> =
+        last_good.services.values().map(|publication| &publication.contribution.network).collect();
+    let suspected = |hold: &&Hold| {
+        let joined = hold.fragments.values().any(|fragment| !known.contains(&fragment.network));
+        let network = &contribution.network;
+        hold.fragments.get(id).is_some_and(|fragment| {
+            if joined {
+                // Another set of tasks on a network that is full is no new evidence.
+                !known.contains(network) && fragment.network == *network
+            } else {
+                // A service that changed since is heard anew.
+                fragment.digest == digest
+            }
+        })
+    };
+    match holds.iter().find(suspected) {
         None => Standing::Clear,
         Some(hold) => Standing::Suspect {
             reason: hold.reason.clone(),
@@ -43,7 +64,7 @@ pub(crate) fn judge(id: &ServiceId, contribution: &Contribution, last_good: &Man
 mod tests {
     use std::collections::BTreeMap;
 
-    use model::{BackendMode, Digest};
+    use model::{BackendMode, Digest, Fragment};
 
     use super::*;
     use crate::sample::{contribution, manifest};
@@ -54,7 +75,10 @@ mod tests {
         let id = ServiceId::new("a");
         let hold = |n: Option<u8>| Hold {
             generation: Digest::of(b"held"),
-            fragments: n.map(|n| (id.clone(), version(n).digest())).into_iter().collect::<BTreeMap<_, _>>(),
+            fragments: n
+                .map(|n| (id.clone(), Fragment { digest: version(n).digest(), network: "n1".into() }))
+                .into_iter()
+                .collect::<BTreeMap<_, _>>(),
             reason: format!("{n:?} failed"),
         };
         let empty = manifest(&[]);
@@ -75,5 +99,35 @@ mod tests {
         ] {
             assert_eq!(judge(&id, &version(now), last_good, &holds), expect, "{what}");
         }
+    }
+    #[test]
+    fn if_networks_were_joined_only_services_on_those_are_suspect_whatever_their_addresses() {
+        let on = |name: &str, network: &str, n: u8| {
+            contribution(name, &format!("{name}.local"), BackendMode::Task, network, &format!("10.0.0.{n}:80"))
+        };
+        let last_good = manifest(&[("steady", on("steady", "n1", 1))]);
+        let held: Vec<(&str, Contribution)> = vec![
+            ("steady", on("steady", "n1", 2)),
+            ("back", on("back", "n1", 3)),
+            ("crowded", on("crowded", "full", 4)),
+        ];
+        let hold = Hold {
+            generation: Digest::of(b"held"),
+            fragments: held
+                .iter()
+                .map(|(id, held)| ((*id).into(), Fragment { digest: held.digest(), network: held.network.clone() }))
+                .collect(),
+            reason: "no address".into(),
+        };
+        let standing = |id: &str, now: Contribution| {
+            matches!(judge(&id.into(), &now, &last_good, std::slice::from_ref(&hold)), Standing::Suspect { .. })
+        };
+        assert!(!standing("steady", on("steady", "n1", 2)), "its network was in use already");
+        assert!(!standing("back", on("back", "n1", 3)), "and so was that of a service that was away");
+        assert!(standing("crowded", on("crowded", "full", 4)));
+        assert!(standing("crowded", on("crowded", "full", 5)), "other tasks on the same network change nothing");
+        assert!(!standing("crowded", on("crowded", "n1", 5)), "it moved to a network that is in use");
+        assert!(!standing("crowded", on("crowded", "roomy", 5)), "or to one that was not tried");
+        assert!(!standing("other", on("other", "full", 6)), "a service that was not there is heard");
     }
 }

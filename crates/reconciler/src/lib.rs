@@ -9,6 +9,7 @@
 //! Swarm does not exist here: what is live comes in as [`model::Published`], what should be goes out as
 //! [`model::Target`]. Nothing but [`Reconciler`] is `async` or reads a clock.
 
+mod bisect;
 mod bundle;
 mod check;
 mod compile;

@@ -650,6 +650,25 @@ async fn what_a_request_says_about_its_way_is_kept_or_overwritten() {
     }
 }
 
+#[tokio::test]
+async fn the_application_sees_the_host_that_routed_the_request_and_no_proxy_header() {
+    let backend = Backend::start().await;
+    let services = [service("app", "app.local", BackendMode::Vip, &[FIRST], backend.port)];
+    let proxy = Proxy::start(&services, nginx::Settings::default()).await;
+    for (line, host, sent) in [
+        ("GET /ping", "app.local", "app.local"),
+        ("GET /ping", "App.Local:8080", "App.Local:8080"),
+        ("GET /ping", "app.local.", "app.local."),
+        ("GET http://app.local/ping", "admin.internal", "app.local"),
+        ("GET http://app.local/ping", "app.local.evil", "app.local"),
+    ] {
+        let rest = "Connection: close\r\nProxy: http://192.0.2.1/\r\n\r\n";
+        let response = proxy.send(&format!("{line} HTTP/1.1\r\nHost: {host}\r\n{rest}")).await;
+        assert_eq!(response.sent("host"), Some(sent), "{line}, Host: {host}");
+        assert_eq!(response.sent("proxy"), None, "{line}, Host: {host}");
+    }
+}
+
 #[test]
 fn the_command_and_the_main_file_belong_together() {
     let main = &files(&[], &nginx::Settings::default())[nginx::MAIN_FILE];

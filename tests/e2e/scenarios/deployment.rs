@@ -98,6 +98,7 @@ pub async fn deploy_over_tls(world: &mut World) -> Result<()> {
         ("UCP_ENDPOINT", endpoint.as_str()),
         ("BUNDLE_DIR", bundle.as_str()),
         ("PLACEMENT", "node.role == manager"),
+        ("UCP_ACCESS_LABEL", "/Shared"),
     ];
     let settings: Vec<(&str, &str)> = client.iter().chain(&overlay).copied().collect();
     make(world, "deploy", &settings).await?;
@@ -116,6 +117,15 @@ pub async fn deploy_over_tls(world: &mut World) -> Result<()> {
         ))
         .await?;
     world.routed("demo.local", 60 * SECOND).await?;
+    let label = "{{index .Spec.Labels \"com.docker.ucp.access.label\"}}";
+    for kind in ["service", "config"] {
+        let names = world.docker.run(&[kind, "ls", "-q", "-f", "label=dovetail.instance=main"]).await?;
+        for name in names.lines() {
+            let value = world.docker.run(&[kind, "inspect", "-f", label, name]).await?;
+            ensure!(value == "/Shared", "the {kind} {name} carries UCP's access label, not {value:?}");
+        }
+        ensure!(!names.is_empty(), "the operator made a {kind}");
+    }
     world.docker.line("service rm demo").await?;
     make(world, "undeploy", &settings).await?;
     let left: Vec<String> = objects(world).await?.into_iter().filter(|object| object != "network demo").collect();

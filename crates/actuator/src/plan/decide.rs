@@ -12,10 +12,11 @@ use super::{Decision, Look};
 use crate::hold::Held;
 use crate::live::Live;
 use crate::memory::{Good, Memory, Recipe};
-use crate::rollout::Judgement;
+use crate::merge::merge;
+use crate::rollout::{Judgement, Rollout};
 use crate::spec::{Draft, Mounts, Owned};
 use crate::status::Phase;
-use crate::step::{ServiceWrite, Step};
+use crate::step::{Kind, ServiceWrite, Step};
 
 impl Look<'_> {
     /// Writes holds and, if what failed is still the live spec, the last good forward: Swarm's own rollback
@@ -26,29 +27,31 @@ impl Look<'_> {
         live: &Live,
         judgement: &Judgement,
         holds: Vec<(Held, Step)>,
-        good: Option<&Good>,
+        memory: &Memory,
     ) -> Decision {
         let phase = holds.first().map(|(held, _)| self.held_phase(held));
         let mut steps: Vec<Step> = holds.into_iter().map(|(_, step)| step).collect();
         if matches!(judgement, Judgement::Failed { .. }) {
-            steps.extend(self.restore(service, live, good));
+            steps.extend(self.restore(service, live, memory));
         }
         Decision { steps, phase, next: None }
     }
 
-    pub(super) fn restore(&self, service: &RawService, live: &Live, good: Option<&Good>) -> Option<Step> {
-        let recipe = good?.recipe.as_ref().filter(|recipe| recipe.attempt != live.attempt)?;
+    pub(super) fn restore(&self, service: &RawService, live: &Live, memory: &Memory) -> Option<Step> {
+        let recipe = memory.good.as_ref()?.recipe.as_ref().filter(|recipe| recipe.attempt != live.attempt)?;
         let Recipe { attempt, mounts, applied } = recipe;
+        let lost = memory.rollout.as_ref().filter(|rollout| rollout.attempt == live.attempt);
+        let spec = lost.and_then(|rollout| with_lost_edit(rollout, &service.spec));
         let draft = Draft {
             settings: self.settings,
-            live: Some(&service.spec),
+            live: Some(spec.as_ref().unwrap_or(&service.spec)),
             applied: &live.applied.value,
             owned: if applied.value.is_null() { &live.applied } else { applied },
             mounts,
             generation: attempt.generation,
         };
         let reason = format!("back to the last good, as {} failed", live.attempt.generation.short());
-        let write = service_write(draft.compose(), *attempt, reason, &live.mounts, mounts);
+        let write = service_write(draft.compose(), *attempt, (reason, Kind::TakeBack), &live.mounts, mounts);
         Some(Step::UpdateService { id: service.id.clone(), version: service.version, write })
     }
 
@@ -72,11 +75,7 @@ impl Look<'_> {
         let serves_it = *judgement == Judgement::Converged && bundle.generation() == live.attempt.generation;
         if let Some(held) = self.bundle_hold(bundle.generation(), effective.digest).filter(|_| !serves_it) {
             let failed = matches!(judgement, Judgement::Failed { .. });
-            let restore = if failed {
-                self.restore(service, live, memory.good.as_ref())
-            } else {
-                again(service, live, judgement)
-            };
+            let restore = if failed { self.restore(service, live, memory) } else { again(service, live, judgement) };
             let steps = restore
                 .map_or_else(|| self.garbage(service, live, bundle, (judgement, effective), memory), |step| vec![step]);
             return Decision { steps, phase: Some(self.held_phase(held)), next: None };
@@ -163,10 +162,17 @@ impl Look<'_> {
     }
 }
 
+/// The live spec with the edit that Swarm lost: somebody edited the service while our rollout was failing, and
+/// Swarm then went back to the spec before the edit, which is the one that fails.
+fn with_lost_edit(rollout: &Rollout, spec: &Value) -> Option<Value> {
+    let (written, edited) = (rollout.written.as_ref()?, rollout.edited.as_ref()?);
+    Some(merge(written, spec, edited))
+}
+
 /// The live spec, written once more: Swarm takes up again what it gave up on.
 fn again(service: &RawService, live: &Live, judgement: &Judgement) -> Option<Step> {
     let Judgement::Halted { reason } = judgement else { return None };
     let reason = format!("told again: {reason}");
-    let write = service_write(service.spec.clone(), live.attempt, reason, &live.mounts, &live.mounts);
+    let write = service_write(service.spec.clone(), live.attempt, (reason, Kind::Repair), &live.mounts, &live.mounts);
     Some(Step::UpdateService { id: service.id.clone(), version: service.version, write })
 }

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use model::{ConfigId, Digest};
 use swarm::{RawService, UpdateState};
 
+use super::write::kind_of;
 use super::{Failure, Look};
 use crate::hold::Blame;
 use crate::live::{Attempt, Live};
-use crate::memory::{Good, Memory};
-use crate::rollout::{Circumstances, Judgement, Rollout, Tally, judge};
+use crate::memory::{Good, Memory, Soak};
+use crate::rollout::{Circumstances, Judgement, Rollout, Tally, has_failed, judge, keeps_failing};
 use crate::spec::{Mounts, is_manifest_path};
 use crate::status::{Ended, Outcome};
+use crate::step::Kind;
 
 impl Look<'_> {
     /// What was rolled back since the last look, by Swarm or by somebody.
@@ -52,6 +54,15 @@ impl Look<'_> {
     }
 
     pub(super) fn judge(&self, service: &RawService, live: &Live, memory: &mut Memory) -> (Judgement, Tally) {
+        if let Some(reason) = self.soured(service, memory) {
+            let soak = memory.soak.take();
+            let good = soak.map(|soak| soak.before);
+            let kind = self.found_kind(live, good.as_ref());
+            memory.rollout = Some(Rollout::found(live.attempt, &service.spec, kind, self.now));
+            memory.good = good;
+            memory.settled = None;
+            return (Judgement::Failed { reason }, Tally::default());
+        }
         if memory.settled == Some(service.version) {
             return (Judgement::Converged, Tally::default());
         }
@@ -59,15 +70,38 @@ impl Look<'_> {
             return (Judgement::Rolling { waits_for: "a look at the tasks".into() }, Tally::default());
         };
         let tally = Tally::of(&service.spec, tasks);
-        let found = || Rollout::new(live.attempt, &service.spec, "found under way".into(), false, self.now);
+        let kind = self.found_kind(live, memory.good.as_ref());
+        let found = || Rollout::found(live.attempt, &service.spec, kind, self.now);
         let rollout = memory.rollout.get_or_insert_with(found);
-        rollout.note(&service.spec, &tally, self.now);
+        rollout.note(service, &tally, self.now);
         let circumstances = Circumstances {
             proven: memory.good.as_ref().is_some_and(|good| good.is(live.attempt)),
             held: self.holds_attempt(live.attempt),
         };
         let judgement = judge(service, &tally, rollout, circumstances, self.settings, self.now);
         (judgement, tally)
+    }
+
+    /// A rollout of ours that Swarm called complete is watched for a while: a proxy that exits after Swarm's own
+    /// watch is a failure too. The first generation is not: there is nothing to go back to.
+    pub(super) fn begin_soak(&self, live: &Live, rollout: &Rollout, before: Option<&Good>) -> Option<Soak> {
+        let before = before.filter(|good| good.recipe.is_some() && !good.is(live.attempt))?;
+        let tasks = self.inventory.tasks.as_ref().filter(|_| rollout.ours && !self.settings.soak.is_zero())?;
+        let ended = tasks.iter().filter(|task| has_failed(task)).map(|task| task.id.clone()).collect();
+        Some(Soak { attempt: live.attempt, before: before.clone(), since: self.now, ended })
+    }
+
+    /// Why what Swarm called complete failed after all, if it did.
+    fn soured(&self, service: &RawService, memory: &Memory) -> Option<String> {
+        let (soak, tasks) = (memory.soak.as_ref()?, self.inventory.tasks.as_ref()?);
+        let error = keeps_failing(&service.spec, tasks, &soak.ended)?;
+        Some(format!("its proxies end after the rollout was complete: {error}"))
+    }
+
+    fn found_kind(&self, live: &Live, good: Option<&Good>) -> Kind {
+        let recipe = good.and_then(|good| Some((good.recipe.as_ref()?, &good.manifest)));
+        let from = recipe.map(|(recipe, manifest)| (recipe.attempt, &recipe.mounts, &**manifest));
+        kind_of(from, (live.attempt, &live.mounts, &*live.manifest))
     }
 
     /// What to take for the last good while a rollout runs that a fresh process found.

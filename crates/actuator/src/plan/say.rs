@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{Bundle, Hold, Manifest, Published};
+use model::{Fragment, Bundle, Hold, Manifest, Published};
 use swarm::RawService;
 
 use super::Look;
@@ -24,7 +24,10 @@ impl Look<'_> {
         let holds = holds.filter_map(|(generation, stored)| {
             let held = self.bundle_hold(*generation, effective.digest)?;
             let services = stored.manifest.as_ref().map(|manifest| &manifest.services);
-            let fragments = services.into_iter().flatten().map(|(id, publication)| (id.clone(), publication.fragment));
+            let fragments = services.into_iter().flatten().map(|(id, publication)| {
+                let network = publication.contribution.network.clone();
+                (id.clone(), Fragment { digest: publication.fragment, network })
+            });
             Some(Hold { generation: *generation, fragments: fragments.collect(), reason: held.reason.clone() })
         });
         Published::Live { manifest: Arc::clone(&live.manifest), holds: holds.collect(), last_good }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use model::Bundle;
+use model::{Bundle, Contribution, Manifest};
 use serde_json::Value;
 use swarm::{NewConfig, RawService, limits};
 
@@ -11,7 +11,7 @@ use crate::live::{Attempt, Live};
 use crate::merge;
 use crate::objects::{new_file, new_manifest_part};
 use crate::spec::{ConfigReference, Draft, Mounts, Owned, is_manifest_path, manifest_path};
-use crate::step::{ServiceWrite, Step};
+use crate::step::{Kind, ServiceWrite, Step};
 
 impl Look<'_> {
     /// The objects to create and the spec to write for a bundle.
@@ -34,7 +34,9 @@ impl Look<'_> {
         let attempt = Attempt { generation: bundle.generation(), settings: owned.digest };
         let nothing = Mounts::default();
         let before = live.map_or(&nothing, |live| &live.mounts);
-        Ok((steps, service_write(draft.compose(), attempt, why(bundle, live, owned), before, &mounts)))
+        let from = live.map(|live| (live.attempt, &live.mounts, &*live.manifest));
+        let kind = kind_of(from, (attempt, &mounts, &*bundle.manifest));
+        Ok((steps, service_write(draft.compose(), attempt, (why(bundle, live, owned), kind), before, &mounts)))
     }
 
     pub(super) fn mounts(&self, bundle: &Bundle, live: Option<&Live>) -> Result<(Mounts, Vec<Step>), Impossible> {
@@ -108,10 +110,39 @@ fn why(bundle: &Bundle, live: Option<&Live>, owned: &Owned) -> String {
     reasons.join("; ")
 }
 
+/// Something that is or was rolled out.
+type Rolled<'a> = (Attempt, &'a Mounts, &'a Manifest);
+
+/// What kind of change leads from one to the other.
+pub(super) fn kind_of(from: Option<Rolled<'_>>, to: Rolled<'_>) -> Kind {
+    let Some((from, mounts, manifest)) = from else { return Kind::First };
+    if from.settings != to.0.settings {
+        return Kind::Settings;
+    }
+    if from.generation == to.0.generation {
+        return Kind::Repair;
+    }
+    if mounts.networks != to.1.networks {
+        return Kind::Network;
+    }
+    if manifest.services == to.2.services {
+        // Other files for the same services.
+        return Kind::Settings;
+    }
+    let same = manifest.services.len() == to.2.services.len()
+        && manifest.services.iter().all(|(id, old)| {
+            to.2.services.get(id).is_some_and(|new| {
+                let endpoints = new.contribution.endpoints.clone();
+                Contribution { endpoints, ..old.contribution.clone() } == new.contribution
+            })
+        });
+    if same { Kind::Tasks } else { Kind::Service }
+}
+
 pub(super) fn service_write(
     spec: Value,
     attempt: Attempt,
-    reason: String,
+    (reason, kind): (String, Kind),
     before: &Mounts,
     after: &Mounts,
 ) -> ServiceWrite {
@@ -119,6 +150,7 @@ pub(super) fn service_write(
         spec,
         attempt,
         reason,
+        kind,
         joins: after.networks.difference(&before.networks).cloned().collect(),
         leaves: before.networks.difference(&after.networks).cloned().collect(),
     }

@@ -58,7 +58,9 @@ impl World {
             data: Arc::from(*b"not ours"),
         };
         swarm.add_config(&bystander).unwrap();
-        let world = Self { bench: Bench::with(swarm, settings()), networks, routes: BTreeMap::new() };
+        let mut settings = settings();
+        settings.operator = Some(crate::Fence::new(Duration::from_secs(1), 1));
+        let world = Self { bench: Bench::with(swarm, settings), networks, routes: BTreeMap::new() };
         world.bench.break_on("broken");
         world.aim();
         world

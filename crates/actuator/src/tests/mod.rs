@@ -1,5 +1,6 @@
 //! Tests of the whole crate on the embedded Swarm: what a plan says, what the loop does, and the laws.
 
+mod duty;
 mod laws;
 mod loops;
 mod plans;

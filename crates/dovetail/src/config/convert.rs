@@ -10,8 +10,8 @@ use model::ClusterName;
 use reconciler::nginx;
 
 use super::{
-    AccessLog, ClusterSettings, Config, ErrorLogLevel, FailureAction, Forwarded, Nginx, Proxy, PublishMode,
-    UpdateOrder, Workers,
+    AccessLog, ClusterSettings, Config, ErrorLogLevel, FailureAction, Forwarded, Nginx, Parallelism, Proxy,
+    PublishMode, UpdateOrder, Workers,
 };
 
 /// The port that nginx listens on inside its container.
@@ -48,12 +48,13 @@ impl Config {
         let networks: Option<BTreeSet<String>> =
             cluster.networks.as_ref().map(|names| names.iter().map(|name| name.0.clone()).collect());
         let nginx = nginx_settings(&cluster.nginx)?;
-        let mut proxy = proxy_settings(&cluster.proxy, &cluster.nginx.health_path.0);
+        let mut proxy = proxy_settings(&cluster.proxy, &cluster.nginx);
         proxy.networks = networks.clone();
         let mut actuator = actuator::Settings::new(self.instance.0.clone(), name.clone(), proxy);
         actuator.object_labels = self.object_labels.0.clone();
         actuator.poll_interval = self.engine.poll_interval.0;
         actuator.rollout_deadline = cluster.proxy.update.deadline.0;
+        actuator.soak = cluster.proxy.update.soak.map_or(Duration::ZERO, |soak| soak.0);
         actuator.hold_retry = cluster.proxy.update.retry_after.0;
         let service_cluster = cluster.service_cluster.clone();
         let reconciler = reconciler::ClusterSettings { service_cluster, nginx, networks };
@@ -84,10 +85,13 @@ pub fn engine_endpoint(config: &Config, named: Option<&str>) -> Result<engine::E
     }
 }
 
-fn proxy_settings(proxy: &Proxy, health_path: &str) -> ProxySettings {
+fn proxy_settings(proxy: &Proxy, nginx: &Nginx) -> ProxySettings {
     let update = &proxy.update;
     let policy = Policy {
-        parallelism: update.parallelism.0,
+        parallelism: match update.parallelism {
+            Parallelism::Auto => None,
+            Parallelism::Count(count) => Some(count),
+        },
         delay: update.delay.map_or(Duration::ZERO, |delay| delay.0),
         order: match update.order {
             UpdateOrder::Auto => None,
@@ -120,7 +124,7 @@ fn proxy_settings(proxy: &Proxy, health_path: &str) -> ProxySettings {
     wanted.stop_signal = proxy.stop_signal.0.clone();
     wanted.stop_grace_period = proxy.stop_grace_period.0;
     wanted.health_check = proxy.health_check.as_ref().map(|check| settings::HealthCheck {
-        test: check.test.clone().unwrap_or_else(|| default_test(health_path)),
+        test: check.test.clone().unwrap_or_else(|| default_test(nginx)),
         interval: check.interval.0,
         timeout: check.timeout.0,
         retries: check.retries.0,
@@ -137,8 +141,9 @@ fn proxy_settings(proxy: &Proxy, health_path: &str) -> ProxySettings {
 
 /// A request to the health path, by whichever of wget (Alpine's and Debian's busybox) and curl (the official
 /// image on Debian) the image has. The path is checked to be of harmless characters.
-fn default_test(health_path: &str) -> Vec<String> {
-    let url = format!("http://127.0.0.1:{HTTP_TARGET}{health_path}");
+fn default_test(nginx: &Nginx) -> Vec<String> {
+    let port = if nginx.proxy_protocol { nginx::HEALTH_PORT } else { HTTP_TARGET };
+    let url = format!("http://127.0.0.1:{port}{}", nginx.health_path);
     let line = format!("wget -q -O /dev/null {url} 2>/dev/null || curl -fsS -o /dev/null {url}");
     vec!["CMD-SHELL".into(), line]
 }

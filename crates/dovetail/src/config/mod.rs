@@ -20,7 +20,7 @@ pub use entries::Entries;
 pub use read::{ConfigError, load, parse, read_word, schema};
 pub use scalars::{
     AccessLog, Cluster, ErrorLogLevel, FailureAction, Forwarded, Instance, Listen, LogFormat, LogLevel, NginxVersion,
-    Port, PublishMode, Scalar, ServiceName, Size, Span, UpdateOrder, Whole, Word, Workers,
+    Parallelism, Port, PublishMode, Scalar, ServiceName, Size, Span, UpdateOrder, Whole, Word, Workers,
 };
 
 /// The configuration of the Dovetail controller.
@@ -160,8 +160,9 @@ pub struct Ports {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Update {
-    /// How many proxies at a time.
-    pub parallelism: Whole<1, 1000>,
+    /// How many proxies at a time. `auto`: a quarter of the replicas, at least one, where the new ones start first;
+    /// else one after the other.
+    pub parallelism: Parallelism,
     /// The pause between two steps.
     pub delay: Option<Span>,
     /// How long Swarm watches a new proxy before it counts as good.
@@ -172,6 +173,9 @@ pub struct Update {
     pub failure_action: FailureAction,
     /// A rollout without progress for so long is taken back.
     pub deadline: Span,
+    /// Proxies that keep ending within this time after a rollout count as its failure, although Swarm called it
+    /// complete; null: they do not.
+    pub soak: Option<Span>,
     /// A generation that failed is tried again after this long, then after twice as long, and so on.
     pub retry_after: Span,
 }
@@ -348,12 +352,13 @@ impl Default for Ports {
 impl Default for Update {
     fn default() -> Self {
         Self {
-            parallelism: Whole(1),
+            parallelism: Parallelism::Auto,
             delay: None,
             monitor: Span::seconds(3),
             order: UpdateOrder::Auto,
             failure_action: FailureAction::Rollback,
             deadline: Span::seconds(60),
+            soak: Some(Span::seconds(30)),
             retry_after: Span::seconds(600),
         }
     }

@@ -478,6 +478,40 @@ impl fmt::Display for Workers {
 
 scalar!(Workers, { "type": ["string", "integer"], "examples": ["auto", 2] });
 
+/// How many proxies an update replaces at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parallelism {
+    /// A quarter of them where the new ones start first, else one after the other.
+    Auto,
+    /// So many.
+    Count(u64),
+}
+
+impl Scalar for Parallelism {
+    const EXPECTED: &'static str = "auto, or a whole number from 1 to 1000";
+
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            number => match number.parse() {
+                Ok(count) if (1..=1000).contains(&count) => Ok(Self::Count(count)),
+                _ => Err("is not possible here".into()),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Parallelism {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Count(count) => write!(f, "{count}"),
+        }
+    }
+}
+
+scalar!(Parallelism, { "type": ["string", "integer"], "examples": ["auto", 2] });
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -505,5 +539,9 @@ mod tests {
         for text in ["0", "513", "-1", "many"] {
             assert!(Workers::read(text).is_err(), "{text:?}");
         }
+        for text in ["0", "1001", "-1", "many"] {
+            assert!(Parallelism::read(text).is_err(), "{text:?}");
+        }
+        assert_eq!(Parallelism::read("4"), Ok(Parallelism::Count(4)));
     }
 }

@@ -167,7 +167,7 @@ async fn metrics_are_openmetrics_under_the_names_that_dashboards_know() {
         for unmoved in [
             "dovetail_proxy_writes_total{cluster=\"main\"}",
             "dovetail_config_writes_total{cluster=\"main\"}",
-            "dovetail_rollouts_total{cluster=\"main\",outcome=\"completed\"}",
+            "dovetail_rollouts_total{cluster=\"main\",outcome=\"completed\",kind=\"tasks\"}",
             "dovetail_renders_total",
         ] {
             assert_eq!(after[unmoved], before[unmoved], "{unmoved}");
@@ -182,7 +182,7 @@ async fn metrics_are_openmetrics_under_the_names_that_dashboards_know() {
         for counter in [
             "dovetail_short_circuits_total{outcome=\"routing\",reason=\"tasks_changed\"}",
             "dovetail_proxy_writes_total{cluster=\"main\"}",
-            "dovetail_rollouts_total{cluster=\"main\",outcome=\"completed\"}",
+            "dovetail_rollouts_total{cluster=\"main\",outcome=\"completed\",kind=\"tasks\"}",
         ] {
             assert!(moved[counter] > after[counter], "{counter}");
         }

@@ -8,5 +8,6 @@ mod demo;
 mod explains;
 mod looks;
 mod operator;
+mod orders;
 mod real_time;
 mod stage;

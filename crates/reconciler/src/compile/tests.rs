@@ -1,7 +1,7 @@
 use std::fmt::Write as _;
 use std::num::NonZeroU16;
 
-use model::{BackendMode, Backends, CreatedAt, Digest, Scale};
+use model::{BackendMode, Backends, CreatedAt, Digest, Fragment, Scale};
 use proptest::prelude::*;
 
 use super::*;
@@ -183,7 +183,10 @@ fn a_held_change_is_not_served_and_everyone_else_is() {
     let hold = Hold {
         generation: Digest::of(b"held"),
         fragments: [("changed", 2), ("new", 2), ("innocent", 1), ("moved-on", 2)]
-            .map(|(name, n)| (ServiceId::new(name), version(name, n).digest()))
+            .map(|(name, n)| {
+                let fragment = Fragment { digest: version(name, n).digest(), network: "n1".into() };
+                (ServiceId::new(name), fragment)
+            })
             .into(),
         reason: "2 tasks failed".into(),
     };

@@ -5,7 +5,7 @@ mod settings;
 mod values;
 mod writer;
 
-pub use render::{COMMAND, MAIN_FILE, ROUTES_DIRECTORY, render};
+pub use render::{COMMAND, HEALTH_PORT, MAIN_FILE, ROUTES_DIRECTORY, render};
 pub(crate) use render::{PIECE_LIMIT, weight};
 pub use settings::{AccessLog, ErrorLogLevel, Forwarded, InvalidSetting, LargeHeaderBuffers, Settings, Workers};
 pub use values::{Cidr, Text, ValueError, Version};

@@ -9,6 +9,7 @@
 //!   IPv6 would not start.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
 use model::{BackendMode, Contribution, Group, Host, ProxySpec, ServiceId};
 
@@ -24,6 +25,9 @@ pub const MAIN_FILE: &str = "/etc/nginx/nginx.conf";
 
 /// Where the routes are.
 pub const ROUTES_DIRECTORY: &str = "/etc/nginx/dovetail";
+
+/// Where the health path is also answered, on loopback, when the HTTP port expects the PROXY protocol.
+pub const HEALTH_PORT: u16 = 8718;
 
 /// The bytes of routes in one file, and so the most that one group may need: well under what a config object
 /// holds on older engines, 500 KiB.
@@ -149,6 +153,14 @@ fn listen(writer: &mut Writer, settings: &Settings, how: &[Value<'_>]) {
     writer.line("listen", &values);
 }
 
+/// The container's own health check cannot speak the PROXY protocol, so it gets a listener of its own.
+fn health_server(writer: &mut Writer, settings: &Settings) {
+    writer.block("server", &[], |writer| {
+        writer.line("listen", &[Value::Endpoint(SocketAddr::from(([127, 0, 0, 1], HEALTH_PORT)))]);
+        health(writer, settings);
+    });
+}
+
 fn health(writer: &mut Writer, settings: &Settings) {
     writer.block("location", &[Value::Word("="), Value::Text(&settings.health_path)], |writer| {
         writer.line("access_log", &[Value::Word("off")]);
@@ -194,6 +206,9 @@ fn main_text(spec: &ProxySpec, settings: &Settings) -> String {
         requests(writer, settings, &way);
         writer.blank();
         responses(writer, settings);
+        if settings.proxy_protocol {
+            health_server(writer, settings);
+        }
         writer.line("include", &[Value::Word("/etc/nginx/dovetail/routes*.conf")]);
     });
     writer.finish()
@@ -272,8 +287,12 @@ fn request_variables(writer: &mut Writer, settings: &Settings) -> Way {
     map(writer, "$http_upgrade", "$dovetail_upgrade", &[("default", "''"), ("websocket", "websocket")]);
     // Without an upgrade no `Connection` is sent, and the connection is kept.
     map(writer, "$http_upgrade", "$dovetail_connection", &[("default", "''"), ("websocket", "upgrade")]);
-    // A request of HTTP/1.0 may have no `Host`, and one of HTTP/1.1 to the upstream must.
-    map(writer, "$http_host", "$dovetail_host", &[("default", "$http_host"), ("''", "$server_addr")]);
+    // The client's `Host` with its port, as long as it is the host that the request was routed by: a request that
+    // names another one in its first line must not reach the application under a host that is not its own. A
+    // request of HTTP/1.0 may have none, and one of HTTP/1.1 to the upstream must.
+    let same = r#""~*^(?<routed>[^ ]+) \k<routed>\.?(:[0-9]+)?$""#;
+    let entries = [("default", "$host"), (same, "$http_host"), (r#""~^ ""#, "$server_addr")];
+    map(writer, r#""$host $http_host""#, "$dovetail_host", &entries);
     let (request_id, their_proto, forwarded_for) = match settings.forwarded {
         Forwarded::Overwrite => {
             map(writer, "$request_id", "$dovetail_request_id", &[("default", "$request_id")]);
@@ -335,6 +354,8 @@ fn requests(writer: &mut Writer, settings: &Settings, way: &Way) {
         ("X-Forwarded-For", way.forwarded_for),
         ("X-Forwarded-Proto", way.proto),
         ("X-Request-ID", "$dovetail_request_id"),
+        // Applications of the CGI kind would take a client's `Proxy` for their HTTP_PROXY.
+        ("Proxy", "''"),
     ] {
         writer.line("proxy_set_header", &[Value::Word(header), Value::Word(value)]);
     }

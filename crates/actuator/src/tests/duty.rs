@@ -1,0 +1,438 @@
+//! What people on call do and meet: pauses, retries, two operators, proxies that end too late for Swarm to see.
+
+use embedded::{Fault, Verb};
+use model::labels;
+use serde_json::json;
+use swarm::Class;
+
+use super::*;
+use crate::status::Outcome;
+use crate::{Fence, Kind, orders};
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn kinds(bench: &Bench, outcome: Outcome) -> Vec<(Kind, u64)> {
+    let counted = Kind::ALL.iter().map(|kind| (*kind, bench.counters().rollouts(outcome, *kind)));
+    counted.filter(|(_, count)| *count > 0).collect()
+}
+
+impl Bench {
+    /// A bench whose routes and networks are on this swarm, with demo in step on app.
+    async fn serving_demo() -> (Self, NetworkId, Target) {
+        let swarm = Swarm::new();
+        let app = swarm.create_network("app").unwrap();
+        let mut bench = Self::with(swarm, settings());
+        let demo = target("first", &[("demo", &app)]);
+        bench.aim(&demo);
+        bench.until_in_step().await;
+        bench.swarm.clear_calls();
+        (bench, app, demo)
+    }
+
+    async fn order(&self, order: impl Fn(&crate::Inventory) -> Vec<crate::Step>) {
+        for _ in 0..3 {
+            let inventory = inspect(&self.swarm, &self.settings).await.unwrap();
+            let steps = order(&inventory);
+            if steps.is_empty() {
+                return self.swarm.clear_calls();
+            }
+            let executed = crate::execute(&self.swarm, &steps, None, &Counters::default()).await;
+            assert_eq!(executed.error, None);
+        }
+        panic!("an order is two writes at most");
+    }
+
+    async fn pause(&self, words: &str) {
+        self.order(|inventory| orders::pause(inventory, &self.settings, words).unwrap().into_iter().collect()).await;
+    }
+
+    async fn resume(&self) {
+        self.order(|inventory| orders::resume(inventory, &self.settings).unwrap().into_iter().collect()).await;
+    }
+
+    fn is_paused(&self) -> bool {
+        matches!(self.status().phase, Phase::Paused { .. })
+    }
+
+    /// Another operator on the same swarm, started at this time in milliseconds since 1970.
+    fn operator(swarm: &Swarm, started: u64) -> Self {
+        let mut settings = settings();
+        settings.operator = Some(Fence::new(Duration::from_millis(started), 7));
+        Self::with(swarm.clone(), settings)
+    }
+}
+
+// === Pause ===
+
+#[tokio::test(start_paused = true)]
+async fn while_paused_nothing_is_written_and_resumed_it_catches_up() {
+    let (mut bench, app, demo) = Bench::serving_demo().await;
+    let tasks: BTreeSet<_> = bench.swarm.running_tasks(PROXY).into_iter().map(|task| task.id).collect();
+    bench.pause("ops: freeze").await;
+    for name in ["a", "b", "c"] {
+        bench.aim(&target(name, &[("demo", &app), (name, &app)]));
+        bench.passes_for(secs(20)).await;
+    }
+    assert_eq!(bench.writes(), []);
+    let last = target("c", &[("demo", &app), ("c", &app)]);
+    assert_eq!(bench.status().phase, Phase::Paused { reason: "ops: freeze".into(), waiting: 3 });
+    assert_eq!(bench.live().0, demo.bundle.generation());
+    assert_eq!(bench.status().target, Some(last.bundle.generation()), "what is wanted is still computed");
+    let plan = bench.plan(&last).await;
+    assert_eq!((plan.steps.len(), plan.waiting.len()), (0, 3), "two objects and the service");
+    let after: BTreeSet<_> = bench.swarm.running_tasks(PROXY).into_iter().map(|task| task.id).collect();
+    assert_eq!(after, tasks, "no proxy noticed");
+
+    // A fresh process finds the pause too.
+    bench.restart();
+    bench.passes_for(secs(60)).await;
+    assert!(bench.is_paused());
+    assert_eq!(bench.writes(), []);
+
+    bench.resume().await;
+    bench.until_in_step().await;
+    assert_eq!(bench.service_writes(), 1);
+    assert_eq!(bench.live().0, last.bundle.generation());
+    assert!(bench.spec().await["Labels"].get(labels::PAUSED).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_in_the_middle_of_a_bad_rollout_leaves_it_to_people() {
+    let (mut bench, app, demo) = Bench::serving_demo().await;
+    bench.break_on("broken");
+    bench.aim(&target("bad", &[("broken", &app), ("demo", &app)]));
+    bench.pass().await;
+    assert_eq!(bench.service_writes(), 1);
+    bench.pause("look at it first").await;
+    bench.passes_for(secs(200)).await;
+    assert_eq!(bench.writes(), [], "neither a hold nor the last good");
+    assert!(bench.is_paused());
+    bench.resume().await;
+    bench
+        .until("the last good is back", |bench| bench.live() == (demo.bundle.generation(), demo.bundle.generation(), 1))
+        .await;
+    bench.until("all run", |bench| matches!(bench.status().phase, Phase::Held { .. })).await;
+    assert_eq!(bench.swarm.running_tasks(PROXY).len(), 2);
+    assert_eq!(kinds(&bench, Outcome::Failed), [(Kind::Service, 1)], "told once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollback_by_hand_during_a_pause_is_held_to_afterwards() {
+    let (mut bench, app, demo) = Bench::serving_demo().await;
+    let bad = target("second", &[("demo", &app), ("shop", &app)]);
+    bench.aim(&bad);
+    bench.until_in_step().await;
+    // Docker keeps one spec to go back to, so the pause comes after the rollback.
+    bench.swarm.rollback_service(PROXY).unwrap();
+    bench.passes_for(secs(6)).await;
+    bench.pause("rolled back").await;
+    bench.passes_for(secs(60)).await;
+    assert_eq!(bench.writes(), []);
+    bench.resume().await;
+    bench.passes_for(secs(200)).await;
+    assert_eq!(bench.service_writes(), 0, "it is not fought");
+    assert_eq!(bench.live(), (demo.bundle.generation(), demo.bundle.generation(), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_needs_a_service_and_says_so() {
+    let bench = Bench::new();
+    let nothing = inspect(&bench.swarm, &bench.settings).await.unwrap();
+    let refused = orders::pause(&nothing, &bench.settings, "x").unwrap_err();
+    assert!(refused.contains("has no proxy service dovetail-proxy yet"), "{refused}");
+    assert_eq!(orders::resume(&nothing, &bench.settings), Ok(None));
+
+    let (bench, ..) = Bench::serving_demo().await;
+    bench.pause("x").await;
+    let paused = inspect(&bench.swarm, &bench.settings).await.unwrap();
+    assert_eq!(orders::pause(&paused, &bench.settings, "x"), Ok(None), "said already");
+    let again = orders::pause(&paused, &bench.settings, "y").unwrap().expect("other words are written");
+    assert_eq!(serde_json::to_value(&again).unwrap()["step"], "label_service");
+    bench.resume().await;
+    let resumed = inspect(&bench.swarm, &bench.settings).await.unwrap();
+    assert_eq!(orders::resume(&resumed, &bench.settings), Ok(None));
+
+    // Somebody else's service is left alone.
+    let swarm = Swarm::new();
+    swarm.service(PROXY).create().unwrap();
+    let foreign = inspect(&swarm, &bench.settings).await.unwrap();
+    assert!(orders::pause(&foreign, &bench.settings, "x").is_err());
+    assert!(orders::resume(&foreign, &bench.settings).is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_loses_no_race() {
+    let (bench, ..) = Bench::serving_demo().await;
+    let inventory = inspect(&bench.swarm, &bench.settings).await.unwrap();
+    bench.swarm.scale(PROXY, 3).unwrap();
+    let steps: Vec<_> = orders::pause(&inventory, &bench.settings, "x").unwrap().into_iter().collect();
+    let executed = crate::execute(&bench.swarm, &steps, None, &Counters::default()).await;
+    assert_eq!(executed.error.map(|error| error.class), Some(Class::Conflict));
+    bench.pause("x").await;
+    assert_eq!(bench.spec().await["Mode"]["Replicated"]["Replicas"], 3);
+}
+
+// === Retry ===
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_ends_the_holds() {
+    let (mut bench, app, _) = Bench::serving_demo().await;
+    bench.break_on("broken");
+    let bad = target("bad", &[("broken", &app), ("demo", &app)]);
+    bench.aim(&bad);
+    bench.until("it is held", |bench| bench.live().2 == 1).await;
+    bench.passes_for(secs(60)).await;
+    bench.swarm.break_nothing();
+    bench.order(orders::release).await;
+    bench.passes_for(secs(60)).await;
+    assert!(bench.is_in_step());
+    assert_eq!(bench.service_writes(), 1);
+    assert_eq!(bench.live(), (bad.bundle.generation(), bad.bundle.generation(), 0));
+    assert_eq!(orders::release(&inspect(&bench.swarm, &bench.settings).await.unwrap()), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_ends_what_was_rolled_back_by_hand_too() {
+    let (mut bench, app, _) = Bench::serving_demo().await;
+    let second = target("second", &[("demo", &app), ("shop", &app)]);
+    bench.aim(&second);
+    bench.until_in_step().await;
+    bench.swarm.rollback_service(PROXY).unwrap();
+    bench.passes_for(secs(100)).await;
+    assert_eq!(bench.live().2, 1);
+    bench.order(orders::release).await;
+    bench.until_in_step().await;
+    assert_eq!(bench.live().0, second.bundle.generation());
+}
+
+// === Two operators ===
+
+#[tokio::test(start_paused = true)]
+async fn of_two_operators_the_later_one_writes_and_a_fresh_cluster_gets_one_rollout() {
+    let swarm = Swarm::new();
+    let app = swarm.create_network("app").unwrap();
+    let (mut old, mut new) = (Bench::operator(&swarm, 1000), Bench::operator(&swarm, 2000));
+    let first = target("first", &[("demo", &app)]);
+    for bench in [&old, &new] {
+        bench.aim(&first);
+    }
+    // Both find nothing and both want to create: one loses the race.
+    let both_looked = swarm.inject(Fault::on(Verb::CreateConfig).slow(Duration::from_millis(50)));
+    for _ in 0..60 {
+        tokio::join!(old.pass(), new.pass());
+    }
+    both_looked.lift();
+    new.until_in_step().await;
+    assert!(old.is_in_step() || matches!(old.status().phase, Phase::Fenced { .. }), "{:?}", old.status());
+    let spec = swarm.raw_service(PROXY).await.unwrap().unwrap();
+    assert_eq!(spec.previous_spec, None, "the service was created, and never updated");
+
+    // The later one's next real write takes over; the older one idles and says so.
+    new.aim(&target("second", &[("demo", &app), ("shop", &app)]));
+    new.until_in_step().await;
+    swarm.clear_calls();
+    old.aim(&target("third", &[("demo", &app)]));
+    old.passes_for(secs(120)).await;
+    assert_eq!(swarm.writes(), []);
+    assert!(matches!(old.status().phase, Phase::Fenced { .. }), "{:?}", old.status());
+    assert!(matches!(*old.outputs.published.borrow(), Some(Published::Live { .. })), "it goes on looking");
+
+    // Started again, it is the later one.
+    swarm.clear_calls();
+    old.restart();
+    old.until_in_step().await;
+    assert_eq!(old.service_writes(), 1);
+    new.passes_for(secs(20)).await;
+    assert!(matches!(new.status().phase, Phase::Fenced { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fence_alone_is_never_written() {
+    let swarm = Swarm::new();
+    let app = swarm.create_network("app").unwrap();
+    let first = target("first", &[("demo", &app)]);
+    let mut bench = Bench::operator(&swarm, 1000);
+    bench.aim(&first);
+    bench.until_in_step().await;
+    let fence = Fence::read(&bench.spec().await).expect("it was left by the creation");
+    for started in [500, 1000, 5000] {
+        let mut bench = Bench::operator(&swarm, started);
+        bench.aim(&first);
+        swarm.clear_calls();
+        bench.passes_for(secs(60)).await;
+        assert_eq!(bench.writes(), [], "{started}");
+        assert!(bench.is_in_step(), "{started}");
+    }
+    // A machine whose clock is behind takes over all the same.
+    let mut behind = Bench::operator(&swarm, 1);
+    behind.aim(&target("second", &[("demo", &app), ("shop", &app)]));
+    behind.until_in_step().await;
+    assert!(Fence::read(&behind.spec().await) > Some(fence));
+    bench.passes_for(secs(20)).await;
+    assert!(matches!(bench.status().phase, Phase::Fenced { .. }));
+}
+
+// === Edits ===
+
+#[tokio::test(start_paused = true)]
+async fn every_edit_in_the_middle_of_a_bad_rollout_is_kept() {
+    type Edit = fn(&mut Value);
+    let edits: [(&str, Edit); 4] = [
+        ("/TaskTemplate/Resources/Limits/MemoryBytes", |spec| {
+            spec["TaskTemplate"]["Resources"] = json!({"Limits": {"MemoryBytes": 1 << 28}});
+        }),
+        ("/TaskTemplate/ContainerSpec/StopSignal", |spec| {
+            spec["TaskTemplate"]["ContainerSpec"]["StopSignal"] = json!("SIGTERM");
+        }),
+        ("/TaskTemplate/Unheard", |spec| spec["TaskTemplate"]["Unheard"] = json!({"of": [1]})),
+        ("/Labels/com.example.owner", |spec| spec["Labels"]["com.example.owner"] = json!("edge")),
+    ];
+    for (place, edit) in edits {
+        for after in [1, 3, 6] {
+            let (mut bench, app, demo) = Bench::serving_demo().await;
+            bench.break_on("broken");
+            bench.aim(&target("bad", &[("broken", &app), ("demo", &app)]));
+            for _ in 0..after {
+                bench.pass().await;
+            }
+            bench.swarm.service_update_raw(PROXY, edit).unwrap();
+            let edited = bench.spec().await.pointer(place).cloned();
+            bench
+                .until("it is held and over", |bench| {
+                    matches!(bench.status().phase, Phase::Held { .. }) && bench.live().0 == demo.bundle.generation()
+                })
+                .await;
+            bench.passes_for(secs(60)).await;
+            assert_eq!(bench.spec().await.pointer(place).cloned(), edited, "{place} after {after} passes");
+            assert_eq!(bench.swarm.running_tasks(PROXY).len(), 2);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_that_breaks_a_good_rollout_is_not_forced_back() {
+    let (mut bench, app, _) = Bench::serving_demo().await;
+    let good = target("second", &[("demo", &app), ("shop", &app)]);
+    bench.aim(&good);
+    bench.pass().await;
+    bench.break_on("tiny");
+    bench
+        .swarm
+        .service_update_raw(PROXY, |spec| spec["TaskTemplate"]["ContainerSpec"]["Image"] = json!("nginx:tiny"))
+        .unwrap();
+    bench.passes_for(secs(300)).await;
+    assert_eq!(bench.swarm.running_tasks(PROXY).len(), 2);
+    assert_eq!(bench.live().0, good.bundle.generation());
+    assert_eq!(bench.spec().await["TaskTemplate"]["ContainerSpec"]["Image"], "nginx:1.28");
+}
+
+// === Proxies that end late ===
+
+impl Bench {
+    /// Every proxy that serves these routes ends so long after it started, until a condition holds.
+    async fn proxies_end_every(&mut self, interval: Duration, times: usize) {
+        for _ in 0..times {
+            self.passes_for(interval).await;
+            for task in self.swarm.running_tasks(PROXY) {
+                self.swarm.kill_task(&task.id);
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_generation_whose_proxies_end_after_swarms_watch_is_taken_back() {
+    let (mut bench, app, demo) = Bench::serving_demo().await;
+    let bad = target("late", &[("demo", &app), ("late", &app)]);
+    bench.aim(&bad);
+    bench.until_in_step().await;
+    assert_eq!(bench.live(), (bad.bundle.generation(), bad.bundle.generation(), 0), "Swarm called it complete");
+    bench.proxies_end_every(secs(8), 1).await;
+    bench
+        .until("the last good is back", |bench| bench.live() == (demo.bundle.generation(), demo.bundle.generation(), 1))
+        .await;
+    bench.until("all run", |bench| matches!(bench.status().phase, Phase::Held { .. })).await;
+    bench.passes_for(secs(60)).await;
+    assert_eq!(bench.swarm.running_tasks(PROXY).len(), 2);
+    let Phase::Held { reason, .. } = bench.status().phase else { panic!("{:?}", bench.status()) };
+    assert!(reason.starts_with("its proxies end after the rollout was complete: task: non-zero exit"), "{reason}");
+    assert_eq!(bench.service_writes(), 2);
+    assert_eq!(kinds(&bench, Outcome::Completed), [(Kind::First, 1), (Kind::TakeBack, 1), (Kind::Service, 1)]);
+    assert_eq!(kinds(&bench, Outcome::Failed), [(Kind::Service, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_ends_once_or_late_is_bad_luck() {
+    for (wait, soak) in [(5, 30), (40, 30), (5, 0)] {
+        let (mut bench, app, _) = Bench::serving_demo().await;
+        bench.settings.soak = secs(soak);
+        bench.restart();
+        let second = target("second", &[("demo", &app), ("shop", &app)]);
+        bench.aim(&second);
+        bench.until_in_step().await;
+        if wait == 5 && soak == 30 {
+            bench.passes_for(secs(wait)).await;
+            bench.swarm.kill_task(&bench.swarm.running_tasks(PROXY)[0].id.clone());
+        } else {
+            bench.proxies_end_every(secs(wait), 1).await;
+        }
+        bench.passes_for(secs(60)).await;
+        assert_eq!(bench.live(), (second.bundle.generation(), second.bundle.generation(), 0), "{wait} {soak}");
+        assert_eq!(bench.service_writes(), 1);
+        assert_eq!(bench.swarm.running_tasks(PROXY).len(), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn settings_whose_proxies_end_late_are_held_and_routes_go_on() {
+    let (mut bench, app, _) = Bench::serving_demo().await;
+    bench.settings.proxy.image = "nginx:late".into();
+    bench.restart();
+    bench.until("the image runs", |bench| bench.is_in_step() && bench.service_writes() == 1).await;
+    bench.proxies_end_every(secs(8), 1).await;
+    bench.until("the settings are held", |bench| matches!(bench.status().phase, Phase::Held { .. })).await;
+    let shop = target("shop", &[("demo", &app), ("shop", &app)]);
+    bench.aim(&shop);
+    bench.until("the route is there", |bench| bench.live().1 == shop.bundle.generation()).await;
+    assert_eq!(bench.spec().await["TaskTemplate"]["ContainerSpec"]["Image"], "nginx:1.28");
+}
+
+// === Kinds ===
+
+#[tokio::test(start_paused = true)]
+async fn rollouts_are_counted_by_what_they_were_for() {
+    let (mut bench, app, demo) = Bench::serving_demo().await;
+    let shop = bench.swarm.create_network("shop").unwrap();
+    bench.aim(&target("service", &[("demo", &app), ("shop", &app)]));
+    bench.until_in_step().await;
+    bench.aim(&target("network", &[("demo", &app), ("shop", &shop)]));
+    bench.until_in_step().await;
+    let mut tasks = target("tasks", &[("demo", &app), ("shop", &shop)]);
+    let bundle = Arc::make_mut(&mut tasks.bundle);
+    bundle.files.insert("/etc/nginx/routes.conf".into(), model::File::new(b"other tasks".to_vec()));
+    let manifest = Arc::make_mut(&mut bundle.manifest);
+    manifest.generation = Bundle::digest(&bundle.files, &bundle.networks, &bundle.secrets);
+    manifest.services.values_mut().next().unwrap().contribution.endpoints.insert("10.0.0.10:8080".parse().unwrap());
+    bench.aim(&tasks);
+    bench.until_in_step().await;
+    bench.settings.proxy.env.insert("A".into(), "1".into());
+    // A counter is the process's own: what it counts is not lost, only the process is.
+    let counted = kinds(&bench, Outcome::Completed);
+    assert_eq!(counted, [(Kind::First, 1), (Kind::Network, 1), (Kind::Service, 1), (Kind::Tasks, 1)]);
+    bench.restart();
+    bench
+        .until("the variable is there", |bench| bench.is_in_step() && kinds(bench, Outcome::Completed).len() == 1)
+        .await;
+    assert_eq!(kinds(&bench, Outcome::Completed), [(Kind::Settings, 1)]);
+    bench
+        .swarm
+        .service_update_raw(PROXY, |spec| {
+            spec["TaskTemplate"]["ContainerSpec"]["Configs"].as_array_mut().unwrap().pop();
+        })
+        .unwrap();
+    bench.until("it is repaired", |bench| kinds(bench, Outcome::Completed).len() == 2).await;
+    assert!(kinds(&bench, Outcome::Completed).contains(&(Kind::Repair, 1)));
+    drop(demo);
+}
