@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use driver::{Level, Next};
 use model::{Published, Target};
+use swarm::Class;
 use tokio::sync::watch;
 
 use crate::counters::Counters;
@@ -100,6 +101,9 @@ impl<S: swarm::Write> Actuator<S> {
         let executed = execute(&self.swarm, steps, self.settings.registry_auth.as_ref(), &self.counters).await;
         log_steps(&self.settings, &steps[..executed.steps]);
         self.memory.in_use.extend(executed.in_use);
+        if let (Some(error), Some(Step::UpdateService { write, .. })) = (&executed.error, steps.get(executed.steps)) {
+            self.memory.refused = (error.class == Class::Refused).then(|| (write.attempt, error.message.clone()));
+        }
         if let Some(write) = executed.written {
             let now = self.clock.now();
             let before = self.memory.rollout.take();

@@ -25,6 +25,8 @@ pub struct Memory {
     /// The version of the proxy service at which its rollout was seen to have ended: while it stands, nobody
     /// asks for tasks.
     pub settled: Option<u64>,
+    /// What the Engine last refused to write to the service, and its words. The same write would be refused again.
+    pub refused: Option<(Attempt, String)>,
     /// Networks that could be left, and since when nothing else is to do.
     pub leaving: Option<(BTreeSet<NetworkId>, Moment)>,
     /// Objects that could not be removed; not tried again before the next rollout.

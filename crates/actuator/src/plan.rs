@@ -187,7 +187,7 @@ impl Look<'_> {
         let mut ended = None;
         let before = memory.clone();
         memory.soak.take_if(|soak| soak.attempt != live.attempt || self.now.since(soak.since) >= self.settings.soak);
-        let withdrawn = self.withdrawn(service, live, &memory);
+        let withdrawn = self.refused(live, &memory).or_else(|| self.withdrawn(service, live, &memory));
         if withdrawn.is_some() {
             ended = memory.rollout.take().and_then(|rollout| self.end(&rollout, Outcome::Failed));
             memory.settled = None;
@@ -249,13 +249,18 @@ impl Look<'_> {
             (steps, waiting, phase) = (Vec::new(), steps, stopped);
             if has_holds {
                 // A failure that cannot be written down now is found again at the next look.
-                (memory, ended) = (before, None);
+                (memory, ended) = (before.clone(), None);
             }
+        }
+        let status = self.status(phase, Some((service, Some(live))), &memory, &effective);
+        if self.bundle.is_none() && before.good.is_none() && before.rollout.is_none() {
+            // What a fresh process would take for good now could be what Swarm went back to while nobody watched;
+            // only the first target tells.
+            (memory, ended) = (before, None);
         }
         if ended.is_some() {
             memory.last.clone_from(&ended);
         }
-        let status = self.status(phase, Some((service, Some(live))), &memory, &effective);
         Plan { steps, waiting, published, status, next, memory, ended }
     }
 

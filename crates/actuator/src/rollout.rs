@@ -281,7 +281,7 @@ pub fn judge(
 ) -> Judgement {
     let state = service.update.as_ref().map(|update| update.state);
     let idle = now.since(rollout.moved);
-    let overdue = idle > patience(tally, settings.rollout_deadline);
+    let overdue = idle > patience(tally, settings);
     let waits_for = tally.waits_for();
     if tally.complete {
         // Swarm watches the last tasks for a while; and it has been seen to stay `updating` for ever.
@@ -342,12 +342,15 @@ fn is_replicated(service: &RawService) -> bool {
 }
 
 /// How long nothing may happen. Allocation and scheduling take milliseconds or do not happen; fetching an
-/// image can take minutes.
-fn patience(tally: &Tally, deadline: Duration) -> Duration {
+/// image can take minutes, and a proxy that stops may take all of its grace period.
+fn patience(tally: &Tally, settings: &Settings) -> Duration {
+    let deadline = settings.rollout_deadline;
     let all = |state: &[TaskState]| !tally.waiting.is_empty() && tally.waiting.keys().all(|key| state.contains(key));
     if tally.waiting.contains_key(&TaskState::Preparing) {
         deadline * 5
-    } else if !tally.failed && !tally.stopping && all(&[TaskState::New, TaskState::Allocated, TaskState::Pending]) {
+    } else if tally.stopping {
+        deadline + settings.proxy.stop_grace_period
+    } else if !tally.failed && all(&[TaskState::New, TaskState::Allocated, TaskState::Pending]) {
         deadline / 4
     } else {
         deadline

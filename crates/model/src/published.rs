@@ -35,6 +35,8 @@ pub struct Hold {
     pub fragments: BTreeMap<ServiceId, Fragment>,
     /// What happened, for people.
     pub reason: String,
+    /// Somebody rolled it back although it worked: nothing of it is tried again by itself.
+    pub by_hand: bool,
 }
 
 /// What a held generation had of one service.

@@ -2,7 +2,8 @@
 //!
 //! # Guarantees
 //! - A service is decided about from its own labels and state, its cluster's settings, and what of *it* is live:
-//!   no service can change another's contribution. (It can join the other's group by naming the same host.)
+//!   no service can change another's contribution. (It can join the other's group by naming the same host.) Only
+//!   after a failure, or where networks join one by one, others decide when a change of it is let through.
 //! - Every candidate is in the report, with the reason for its verdict.
 //! - A cluster of which it is not known what its proxies serve has no spec: nothing is planned from not knowing.
 
@@ -15,7 +16,8 @@ use model::{
 };
 
 use crate::endpoints::{self, Found};
-use crate::holds::{self, Standing};
+use crate::holds::{Holds, Standing};
+use crate::joining;
 use crate::network::{self, Question};
 use crate::nginx;
 use crate::settings::{ClusterSettings, Settings};
@@ -44,13 +46,21 @@ pub fn compile(desired: &Desired, published: &BTreeMap<ClusterName, Published>, 
         if let (Some(contribution), Some(cluster)) = (contribution, &about.cluster)
             && let Some(contributions) = contributions.get_mut(cluster)
         {
-            contributions.insert(id.clone(), contribution);
+            contributions.insert(id.clone(), Arc::new(contribution));
         }
         report.services.insert(id.clone(), about);
     }
     let specs = contributions
         .into_iter()
         .map(|(cluster, mut contributions)| {
+            if let Ok(Live { manifest: Some(live), last_good: Some(last_good), holds }) =
+                Live::of(published.get(cluster))
+            {
+                hold_back(&mut contributions, last_good, holds, &mut report);
+                if settings.clusters[cluster].networks.is_none() {
+                    join_one_by_one(&mut contributions, live, last_good, desired, &mut report);
+                }
+            }
             refuse_too_large(&mut contributions, &mut report);
             (cluster.clone(), assemble(cluster, contributions))
         })
@@ -113,7 +123,7 @@ fn decide(
     published: &BTreeMap<ClusterName, Published>,
     settings: &Settings,
     about: &mut ServiceReport,
-) -> Option<Arc<Contribution>> {
+) -> Option<Contribution> {
     let request = match &service.asked {
         Ok(request) => request,
         Err(problems) => {
@@ -137,8 +147,7 @@ fn decide(
             return None;
         }
     };
-    let contribution = contribute(service, request, desired, cluster_settings, live, about)?;
-    hold_back(&service.id, contribution, live, about)
+    contribute(service, request, desired, cluster_settings, live, about)
 }
 
 /// What the labels and the state of the service come to, whatever happened to earlier generations.
@@ -197,29 +206,57 @@ fn contribute(
     }
 }
 
-/// The contribution, or its last good predecessor while it is suspected of having broken a rollout.
-fn hold_back(
-    id: &ServiceId,
-    contribution: Contribution,
-    live: Live<'_>,
-    about: &mut ServiceReport,
-) -> Option<Arc<Contribution>> {
-    let standing = match live.last_good {
-        Some(last_good) => holds::judge(id, &contribution, last_good, live.holds),
-        None => Standing::Clear,
-    };
-    let Standing::Suspect { reason, last_good } = standing else {
-        return Some(Arc::new(contribution));
-    };
-    let instead = if last_good.is_some() { "what it was before is served" } else { "it is not served" };
-    let message = format!("a rollout with its last change failed ({reason}); until it is tried again {instead}");
-    about.problems.push(Problem::new(Code::Quarantined, message));
-    about.endpoints = last_good.as_ref().map(|good| good.endpoints.clone()).unwrap_or_default();
-    about.verdict = Verdict::Quarantined { reason, last_good_served: last_good.is_some() };
-    last_good
+// === One cluster ===
+
+/// Puts the last good contribution, if there is one, in the place of those that are suspected of having broken a
+/// rollout.
+fn hold_back(contributions: &mut Contributions, last_good: &Manifest, holds: &[Hold], report: &mut Report) {
+    let weighed = Holds::weigh(contributions.iter().map(|(id, from)| (id, &**from)), last_good, holds);
+    let suspects = contributions.iter().filter_map(|(id, from)| match weighed.judge(id, from) {
+        Standing::Clear => None,
+        Standing::Suspect { reason, last_good } => Some((id.clone(), reason, last_good)),
+    });
+    for (id, reason, last_good) in suspects.collect::<Vec<_>>() {
+        if let Some(about) = report.services.get_mut(&id) {
+            let instead = if last_good.is_some() { "what it was before is served" } else { "it is not served" };
+            let message =
+                format!("a rollout with its last change failed ({reason}); until it is tried again {instead}");
+            about.problems.push(Problem::new(Code::Quarantined, message));
+            about.endpoints = last_good.as_ref().map(|good| good.endpoints.clone()).unwrap_or_default();
+            about.verdict = Verdict::Quarantined { reason, last_good_served: last_good.is_some() };
+        }
+        match last_good {
+            Some(last_good) => drop(contributions.insert(id, last_good)),
+            None => drop(contributions.remove(&id)),
+        }
+    }
 }
 
-// === One cluster ===
+/// Lets one new network in, and puts the last good contribution in the place of those that need another one.
+fn join_one_by_one(
+    contributions: &mut Contributions,
+    live: &Manifest,
+    last_good: &Manifest,
+    desired: &Desired,
+    report: &mut Report,
+) {
+    for (id, joining) in joining::waiting(contributions, live, last_good) {
+        let last_good = last_good.services.get(&id).map(|good| Arc::new(good.contribution.clone()));
+        if let Some(about) = report.services.get_mut(&id) {
+            let name = desired.networks.get(&joining).map_or(joining.as_str(), |network| network.name.as_str());
+            let reason = format!("its network joins after {name}: one at a time, so that it is known which one fails");
+            about.endpoints = last_good.as_ref().map(|good| good.endpoints.clone()).unwrap_or_default();
+            about.verdict = match last_good {
+                Some(_) => Verdict::Routed { reason: format!("as before: {reason}") },
+                None => Verdict::Waiting { reason },
+            };
+        }
+        match last_good {
+            Some(last_good) => drop(contributions.insert(id, last_good)),
+            None => drop(contributions.remove(&id)),
+        }
+    }
+}
 
 /// Refuses services until every group fits into a config object. In a group that does not fit, the service with
 /// the most text of its own goes first, then the youngest: a small service is not the one who pays.

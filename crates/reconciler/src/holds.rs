@@ -9,7 +9,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use model::{Contribution, Hold, Manifest, NetworkId, ServiceId};
+use model::{Contribution, Digest, Hold, Manifest, NetworkId, ServiceId};
+
+use crate::bisect::kept_out;
 
 /// What the holds say about one contribution.
 #[derive(Debug, PartialEq)]
@@ -25,38 +27,99 @@ pub(crate) enum Standing {
     },
 }
 
-/// Judges one contribution. Not contributing is never suspect: withdrawing a service cannot be held back, or a
-/// service that is gone would be served for ever.
-pub(crate) fn judge(id: &ServiceId, contribution: &Contribution, last_good: &Manifest, holds: &[Hold]) -> Standing {
-    if holds.is_empty() {
-        return Standing::Clear;
+/// What can be to blame.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Unit {
+    /// A network that was joined, with all services on it.
+    Network(NetworkId),
+    /// A service as it was.
+    Service(ServiceId, Digest),
+}
+
+/// The holds on one cluster, and who is kept out for them.
+#[derive(Debug)]
+pub(crate) struct Holds<'a> {
+    last_good: &'a Manifest,
+    holds: &'a [Hold],
+    known: BTreeSet<&'a NetworkId>,
+    /// Who is not tried next; see [`kept_out`].
+    out: BTreeSet<Unit>,
+}
+
+impl<'a> Holds<'a> {
+    /// Weighs the holds against everything that is asked for.
+    pub(crate) fn weigh<'b>(
+        wanted: impl Iterator<Item = (&'b ServiceId, &'b Contribution)>,
+        last_good: &'a Manifest,
+        holds: &'a [Hold],
+    ) -> Self {
+        let known = last_good.services.values().map(|publication| &publication.contribution.network).collect();
+        let mut weighed = Self { last_good, holds, known, out: BTreeSet::new() };
+        if holds.is_empty() {
+            return weighed;
+        }
+        let mut present = BTreeSet::new();
+        for (id, contribution) in wanted {
+            present.insert(Unit::Network(contribution.network.clone()));
+            present.insert(Unit::Service(id.clone(), contribution.digest()));
+        }
+        // What somebody decided is no evidence of a failure.
+        let failed = holds.iter().filter(|hold| !hold.by_hand).map(|hold| weighed.suspects(hold));
+        let failed: Vec<BTreeSet<Unit>> = failed.filter(|set| !set.is_empty()).collect();
+        weighed.out = kept_out(&failed, &present);
+        weighed
     }
-    let digest = contribution.digest();
-    let good = last_good.services.get(id);
-    if good.is_some_and(|good| good.fragment == digest) {
-        return Standing::Clear;
+
+    fn joined(&self, hold: &Hold) -> bool {
+        hold.fragments.values().any(|fragment| !self.known.contains(&fragment.network))
     }
-    let known: BTreeSet<&NetworkId> =
-        last_good.services.values().map(|publication| &publication.contribution.network).collect();
-    let suspected = |hold: &&Hold| {
-        let joined = hold.fragments.values().any(|fragment| !known.contains(&fragment.network));
-        let network = &contribution.network;
-        hold.fragments.get(id).is_some_and(|fragment| {
-            if joined {
-                // Another set of tasks on a network that is full is no new evidence.
-                !known.contains(network) && fragment.network == *network
-            } else {
-                // A service that changed since is heard anew.
-                fragment.digest == digest
-            }
-        })
-    };
-    match holds.iter().find(suspected) {
-        None => Standing::Clear,
-        Some(hold) => Standing::Suspect {
-            reason: hold.reason.clone(),
-            last_good: good.map(|good| Arc::new(good.contribution.clone())),
-        },
+
+    fn is_good(&self, id: &ServiceId, digest: Digest) -> bool {
+        self.last_good.services.get(id).is_some_and(|good| good.fragment == digest)
+    }
+
+    /// Who may be to blame for this hold.
+    fn suspects(&self, hold: &Hold) -> BTreeSet<Unit> {
+        let fragments = hold.fragments.iter();
+        if self.joined(hold) {
+            let joined = fragments.filter(|(_, fragment)| !self.known.contains(&fragment.network));
+            return joined.map(|(_, fragment)| Unit::Network(fragment.network.clone())).collect();
+        }
+        let changed = fragments.filter(|(id, fragment)| !self.is_good(id, fragment.digest));
+        changed.map(|(id, fragment)| Unit::Service(id.clone(), fragment.digest)).collect()
+    }
+
+    /// Judges one contribution. Not contributing is never suspect: withdrawing a service cannot be held back, or a
+    /// service that is gone would be served for ever.
+    pub(crate) fn judge(&self, id: &ServiceId, contribution: &Contribution) -> Standing {
+        if self.holds.is_empty() {
+            return Standing::Clear;
+        }
+        let digest = contribution.digest();
+        if self.is_good(id, digest) {
+            return Standing::Clear;
+        }
+        let suspected = |hold: &&Hold| {
+            let network = &contribution.network;
+            hold.fragments.get(id).is_some_and(|fragment| {
+                let (suspect, unit) = if self.joined(hold) {
+                    // Another set of tasks on a network that is full is no new evidence.
+                    let suspect = !self.known.contains(network) && fragment.network == *network;
+                    (suspect, Unit::Network(network.clone()))
+                } else {
+                    // A service that changed since is heard anew.
+                    (fragment.digest == digest, Unit::Service(id.clone(), digest))
+                };
+                suspect && (hold.by_hand || self.out.contains(&unit))
+            })
+        };
+        match self.holds.iter().find(suspected) {
+            None => Standing::Clear,
+            Some(hold) => Standing::Suspect {
+                reason: hold.reason.clone(),
+                last_good: self.last_good.services.get(id).map(|good| Arc::new(good.contribution.clone())),
+            },
+        }
     }
 }
 
@@ -64,10 +127,15 @@ pub(crate) fn judge(id: &ServiceId, contribution: &Contribution, last_good: &Man
 mod tests {
     use std::collections::BTreeMap;
 
-    use model::{BackendMode, Digest, Fragment};
+    use model::{BackendMode, Fragment};
 
     use super::*;
     use crate::sample::{contribution, manifest};
+
+    /// Judges a service that asks alone.
+    fn judge(id: &ServiceId, contribution: &Contribution, last_good: &Manifest, holds: &[Hold]) -> Standing {
+        Holds::weigh([(id, contribution)].into_iter(), last_good, holds).judge(id, contribution)
+    }
 
     #[test]
     fn a_contribution_is_suspect_if_a_hold_brought_it_in() {
@@ -80,6 +148,7 @@ mod tests {
                 .into_iter()
                 .collect::<BTreeMap<_, _>>(),
             reason: format!("{n:?} failed"),
+            by_hand: false,
         };
         let empty = manifest(&[]);
         let good = manifest(&[("a", version(1))]);
@@ -100,6 +169,7 @@ mod tests {
             assert_eq!(judge(&id, &version(now), last_good, &holds), expect, "{what}");
         }
     }
+
     #[test]
     fn if_networks_were_joined_only_services_on_those_are_suspect_whatever_their_addresses() {
         let on = |name: &str, network: &str, n: u8| {
@@ -118,6 +188,7 @@ mod tests {
                 .map(|(id, held)| ((*id).into(), Fragment { digest: held.digest(), network: held.network.clone() }))
                 .collect(),
             reason: "no address".into(),
+            by_hand: false,
         };
         let standing = |id: &str, now: Contribution| {
             matches!(judge(&id.into(), &now, &last_good, std::slice::from_ref(&hold)), Standing::Suspect { .. })
@@ -129,5 +200,39 @@ mod tests {
         assert!(!standing("crowded", on("crowded", "n1", 5)), "it moved to a network that is in use");
         assert!(!standing("crowded", on("crowded", "roomy", 5)), "or to one that was not tried");
         assert!(!standing("other", on("other", "full", 6)), "a service that was not there is heard");
+    }
+
+    #[test]
+    fn several_suspects_are_tried_by_halves_and_never_against_a_persons_decision() {
+        let version = |name: &str| contribution(name, &format!("{name}.local"), BackendMode::Vip, "n1", "10.0.0.1:80");
+        let last_good =
+            manifest(&[("steady", contribution("steady", "s.local", BackendMode::Vip, "n1", "10.0.0.2:80"))]);
+        let names = ["a", "b", "c", "d"];
+        let wanted: Vec<(ServiceId, Contribution)> = names.map(|name| (name.into(), version(name))).into();
+        let hold = |names: &[&str], by_hand| Hold {
+            generation: Digest::of(names.concat().as_bytes()),
+            fragments: names
+                .iter()
+                .map(|name| ((*name).into(), Fragment { digest: version(name).digest(), network: "n1".into() }))
+                .collect(),
+            reason: "failed".into(),
+            by_hand,
+        };
+        for (holds, expected) in [
+            (vec![hold(&names, false)], "cd"),
+            (vec![hold(&names, false), hold(&["a", "b"], false)], "bcd"),
+            (vec![hold(&names, false), hold(&["a", "b"], false), hold(&["a"], false)], "a"),
+            (vec![hold(&names, true)], "abcd"),
+            (vec![hold(&["a"], false), hold(&["b", "c"], true)], "abc"),
+        ] {
+            let asked = wanted.iter().map(|(id, contribution)| (id, contribution));
+            let weighed = Holds::weigh(asked, &last_good, &holds);
+            let out: String = wanted
+                .iter()
+                .filter(|(id, contribution)| weighed.judge(id, contribution) != Standing::Clear)
+                .map(|(id, _)| id.as_str())
+                .collect();
+            assert_eq!(out, expected, "{holds:?}");
+        }
     }
 }

@@ -16,6 +16,7 @@ mod compile;
 mod counters;
 mod endpoints;
 mod holds;
+mod joining;
 mod network;
 pub mod nginx;
 mod pass;

@@ -63,7 +63,7 @@ impl Look<'_> {
         effective: &Owned,
         memory: &mut Memory,
     ) -> Decision {
-        if matches!(judgement, Judgement::Rolling { .. }) {
+        if matches!(judgement, Judgement::Rolling { .. }) && !self.may_supersede(live, memory) {
             return Decision::default();
         }
         let Some(bundle) = self.bundle else {
@@ -97,6 +97,14 @@ impl Look<'_> {
         let phase = Phase::Pending { reason: write.reason.clone() };
         steps.push(Step::UpdateService { id: service.id.clone(), version: service.version, write });
         Decision { steps, phase: Some(phase), next: None }
+    }
+
+    /// Whether what is wanted by now may take the place of a rollout that runs: it has not moved for a whole
+    /// deadline. (It may be given more time than that before it is blamed.)
+    fn may_supersede(&self, live: &Live, memory: &Memory) -> bool {
+        let another = self.bundle.is_some_and(|bundle| bundle.generation() != live.attempt.generation);
+        let still = |rollout: &Rollout| self.now.since(rollout.moved) > self.settings.rollout_deadline;
+        another && memory.rollout.as_ref().is_some_and(still)
     }
 
     /// The settings to roll out: those that are wanted, unless they are held or cannot be applied.

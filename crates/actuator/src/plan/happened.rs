@@ -16,6 +16,15 @@ use crate::status::{Ended, Outcome};
 use crate::step::Kind;
 
 impl Look<'_> {
+    /// What the Engine refused to write, until that is written down.
+    pub(super) fn refused(&self, live: &Live, memory: &Memory) -> Option<Failure> {
+        let (attempt, reason) = memory.refused.as_ref()?;
+        let known = *attempt == live.attempt || self.holds_attempt(*attempt);
+        let failure =
+            || Failure { attempt: *attempt, reason: format!("the Engine refuses it: {reason}"), by_hand: false };
+        (!known).then(failure)
+    }
+
     /// What was rolled back since the last look, by Swarm or by somebody.
     pub(super) fn withdrawn(&self, service: &RawService, live: &Live, memory: &Memory) -> Option<Failure> {
         let update = service.update.as_ref()?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{Fragment, Bundle, Hold, Manifest, Published};
+use model::{Bundle, Fragment, Hold, Manifest, Published};
 use swarm::RawService;
 
 use super::Look;
@@ -28,7 +28,12 @@ impl Look<'_> {
                 let network = publication.contribution.network.clone();
                 (id.clone(), Fragment { digest: publication.fragment, network })
             });
-            Some(Hold { generation: *generation, fragments: fragments.collect(), reason: held.reason.clone() })
+            Some(Hold {
+                generation: *generation,
+                fragments: fragments.collect(),
+                reason: held.reason.clone(),
+                by_hand: held.attempts == 0,
+            })
         });
         Published::Live { manifest: Arc::clone(&live.manifest), holds: holds.collect(), last_good }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use embedded::{Fault, Verb};
+use embedded::{Call, Fault, Verb};
 use serde_json::json;
 use swarm::{Class, UpdateState};
 
@@ -417,6 +417,36 @@ async fn swarms_own_rollback_is_recognised_by_a_fresh_process() {
     bench.passes_for(secs(60)).await;
     assert_eq!(bench.service_writes(), 2);
     assert_eq!(bench.live().2, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_engine_refuses_is_held_and_does_not_freeze_the_rest() {
+    let swarm = Swarm::new();
+    let app = swarm.create_network("app").unwrap();
+    let other = swarm.create_network("forbidden").unwrap();
+    let mut bench = Bench::with(swarm, settings());
+    bench.aim(&target("first", &[("demo", &app)]));
+    bench.until_in_step().await;
+    let forbidden = other.to_string();
+    bench.swarm.inject(
+        Fault::when(move |call| match call {
+            Call::UpdateService { spec, .. } => spec["TaskTemplate"]["Networks"].to_string().contains(&forbidden),
+            _ => false,
+        })
+        .fail(Class::Refused),
+    );
+    bench.aim(&target("second", &[("demo", &app), ("denied", &other)]));
+    bench.passes_for(secs(60)).await;
+    let Some(Published::Live { holds, .. }) = bench.outputs.published.borrow().clone() else {
+        panic!("what is live is known")
+    };
+    assert_eq!(holds.len(), 1, "the generation is held");
+    assert!(holds[0].reason.contains("refuses"), "{}", holds[0].reason);
+    let writes = bench.service_writes();
+    assert!(writes <= 4, "it is not tried again and again: {writes} writes");
+    // What the reconciler makes of it: everything but the service that is denied.
+    bench.aim(&target("third", &[("demo", &app), ("healthy", &app)]));
+    bench.until_in_step().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@ mod laws;
 mod loops;
 mod plans;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,6 +77,8 @@ struct Bench {
     target: watch::Sender<Option<Arc<Target>>>,
     actuator: Actuator<Swarm>,
     outputs: Outputs,
+    /// The target that a process which was just started will be given after its first look.
+    late: RefCell<Option<Arc<Target>>>,
 }
 
 impl Bench {
@@ -87,7 +90,7 @@ impl Bench {
         settings.check().unwrap();
         let (target, receiver) = watch::channel(None);
         let (actuator, outputs) = Actuator::new(swarm.clone(), settings.clone(), receiver);
-        Self { swarm, settings, target, actuator, outputs }
+        Self { swarm, settings, target, actuator, outputs, late: RefCell::default() }
     }
 
     /// A bench in step with this target.
@@ -99,11 +102,15 @@ impl Bench {
     }
 
     fn aim(&self, target: &Target) {
+        self.late.take();
         self.target.send_replace(Some(Arc::new(target.clone())));
     }
 
     /// Another process takes over, with the same target and settings as changed by then.
     fn restart(&mut self) {
+        // As in the program: the first target follows from what the first look publishes.
+        let late = self.late.take().or(self.target.send_replace(None));
+        self.late.replace(late);
         let (actuator, outputs) = Actuator::new(self.swarm.clone(), self.settings.clone(), self.target.subscribe());
         (self.actuator, self.outputs) = (actuator, outputs);
     }
@@ -121,6 +128,9 @@ impl Bench {
             Ok(driver::Next::Woken) => unreachable!("an actuator always looks again"),
             Err(_) => Duration::from_millis(500),
         };
+        if let Some(late) = self.late.take() {
+            self.target.send_replace(Some(late));
+        }
         tokio::time::sleep(wait).await;
     }
 

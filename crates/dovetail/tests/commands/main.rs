@@ -10,4 +10,5 @@ mod looks;
 mod operator;
 mod orders;
 mod real_time;
+mod rollouts;
 mod stage;

@@ -180,16 +180,20 @@ fn a_held_change_is_not_served_and_everyone_else_is() {
         let address = format!("10.0.0.{n}:8080");
         contribution(name, &format!("{name}.local"), BackendMode::Task, "n1", &address)
     };
-    let hold = Hold {
-        generation: Digest::of(b"held"),
-        fragments: [("changed", 2), ("new", 2), ("innocent", 1), ("moved-on", 2)]
+    // One each: several that failed together are tried again by halves.
+    let hold = |held: &[(&str, u8)]| Hold {
+        generation: Digest::of(format!("{held:?}").as_bytes()),
+        fragments: held
+            .iter()
             .map(|(name, n)| {
-                let fragment = Fragment { digest: version(name, n).digest(), network: "n1".into() };
-                (ServiceId::new(name), fragment)
+                let fragment = Fragment { digest: version(name, *n).digest(), network: "n1".into() };
+                (ServiceId::new(*name), fragment)
             })
-            .into(),
+            .collect(),
         reason: "2 tasks failed".into(),
+        by_hand: false,
     };
+    let holds = vec![hold(&[("changed", 2), ("innocent", 1)]), hold(&[("new", 2)]), hold(&[("moved-on", 2)])];
     let last_good = ["changed", "innocent", "moved-on", "withdrawn"].map(|name| (name, version(name, 1)));
     let service = |name: &str, n: u8| tasks_service(name, &format!("{name}.local"), "n1", &[&format!("10.0.0.{n}")]);
     let services = vec![
@@ -199,7 +203,7 @@ fn a_held_change_is_not_served_and_everyone_else_is() {
         service("moved-on", 3),
         service("later", 1),
     ];
-    insta::assert_snapshot!(check_main(services, &live(&last_good, vec![hold])), @r"
+    insta::assert_snapshot!(check_main(services, &live(&last_good, holds)), @r"
     main on {n1}
       {changed.local} -> changed {10.0.0.1:8080}
       {innocent.local} -> innocent {10.0.0.1:8080}
@@ -375,5 +379,35 @@ proptest! {
             now.retain(|id| *id != strange.id);
             prop_assert_eq!(Some(now), group(&before, host));
         }
+    }
+}
+
+#[test]
+fn new_networks_join_one_at_a_time_and_services_that_move_are_served_as_before() {
+    let service = |name: &str, network: &str| vip_service(name, &format!("{name}.local"), network, "10.0.0.9");
+    let known = contribution("moves", "moves.local", BackendMode::Vip, "n1", "10.0.0.1:8080");
+    let created = |name: &str, network: &str, at| with(service(name, network), |s| s.created_at = CreatedAt(at));
+    let services = || vec![created("first", "n2", 1), created("moves", "n3", 2), created("second", "n4", 3)];
+    insta::assert_snapshot!(check_main(services(), &live(&[("moves", known.clone())], vec![])), @r"
+    main on {n1, n2}
+      {first.local} -> first {10.0.0.9:8080}
+      {moves.local} -> moves {10.0.0.1:8080}
+    first: routed (a task has run)
+    moves: routed (as before: its network joins after net-n2: one at a time, so that it is known which one fails)
+    second: waiting (its network joins after net-n2: one at a time, so that it is known which one fails)
+    ");
+
+    // Where the proxies are on a fixed list of networks anyway, and where nothing is published yet, nobody waits.
+    let settings_with = |networks: Option<BTreeSet<String>>| {
+        let mut settings = settings();
+        settings.clusters.values_mut().for_each(|cluster| cluster.networks.clone_from(&networks));
+        settings
+    };
+    let fixed = settings_with(Some(["n1", "n2", "n3", "n4"].map(String::from).into()));
+    for (published, settings) in
+        [(live(&[("moves", known)], vec![]), fixed), (nothing_published(), settings_with(None))]
+    {
+        let compiled = compile(&desired(services()), &published, &settings);
+        assert_eq!(compiled.specs[&main_cluster()].networks.len(), 3);
     }
 }

@@ -1,0 +1,110 @@
+//! Rollouts that go wrong, with every loop of the operator running.
+
+use std::time::Duration;
+
+use dovetail::{commands, orders};
+use model::labels;
+use tokio::time::{Instant, sleep};
+
+use crate::stage::Stage;
+
+const PROXY: &str = "dovetail-proxy";
+
+/// The verdict on each service, as `dovetail status --json` gives it.
+async fn verdicts(stage: &Stage) -> Vec<(String, String)> {
+    let status = commands::status(&stage.config, &stage.swarm, true).await.unwrap();
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    let services = status["services"].as_object().unwrap().values();
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    services.map(|service| (text(&service["name"]), text(&service["verdict"]["state"]))).collect()
+}
+
+async fn live_hosts(stage: &Stage) -> Vec<String> {
+    let routes = commands::list_routes(&stage.config, &stage.swarm, true).await.unwrap();
+    let routes: serde_json::Value = serde_json::from_str(&routes).unwrap();
+    let live = routes.as_array().unwrap().iter().filter(|route| !route["live"].as_array().is_none_or(Vec::is_empty));
+    live.map(|route| route["host"].as_str().unwrap_or("*").to_owned()).collect()
+}
+
+/// Waits until this service has this verdict; the host of one that is routed must be live.
+async fn becomes(stage: &Stage, service: &str, verdict: &str) -> Duration {
+    let started = Instant::now();
+    loop {
+        let found = verdicts(stage).await;
+        let right = found.iter().any(|(name, found)| name == service && found == verdict);
+        let live = verdict != "routed" || live_hosts(stage).await.contains(&format!("{service}.local"));
+        if right && live {
+            return started.elapsed();
+        }
+        assert!(started.elapsed() < Duration::from_secs(600), "{service} never becomes {verdict}: {found:?}");
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+fn service(stage: &Stage, name: &str, network: &str) {
+    let service = stage.swarm.service(name).network(network).label(labels::PORT, "80");
+    service.label(labels::HOSTS, &format!("{name}.local")).create().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_network_without_addresses_keeps_only_its_own_services_out() {
+    let stage = Stage::new();
+    stage.publish_the_founding_documents_services().await;
+    stage.operate().await;
+    stage.swarm.create_network("roomy").unwrap();
+    stage.swarm.create_network_sized("full", 29).unwrap();
+    stage.swarm.service("filler").network("full").replicas(2).create().unwrap();
+    stage.swarm.eventually("it is nearly full", |swarm| swarm.running_tasks("filler").len() == 2).await;
+    let before = stage.proxy_version();
+    stage
+        .while_operating(async {
+            // The one on the full network is the older one, and joins first. Of 5 addresses it takes the last.
+            service(&stage, "crowded", "full");
+            service(&stage, "lucky", "roomy");
+            becomes(&stage, "crowded", "quarantined").await;
+            let waited = becomes(&stage, "lucky", "routed").await;
+            assert!(waited < Duration::from_secs(60), "{waited:?}");
+            // And one that comes during the trouble.
+            service(&stage, "late", "demo");
+            let waited = becomes(&stage, "late", "routed").await;
+            assert!(waited < Duration::from_secs(60), "{waited:?}");
+            assert_eq!(stage.swarm.running_tasks(PROXY).len(), 2);
+        })
+        .await;
+    assert!(stage.proxy_version() > before);
+    let status = commands::status(&stage.config, &stage.swarm, false).await.unwrap();
+    assert!(status.contains("a network has no address left"), "{status}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_that_came_together_only_the_guilty_one_stays_out() {
+    let stage = Stage::new();
+    stage.publish_the_founding_documents_services().await;
+    stage.operate().await;
+    stage.swarm.break_when(|task, configs| {
+        let bad = configs.mounted(task).iter().any(|(_, data)| String::from_utf8_lossy(data).contains("s5.local"));
+        bad.then(|| "nginx: [emerg] s5".to_owned())
+    });
+    stage
+        .while_operating(async {
+            for number in 0..8 {
+                service(&stage, &format!("s{number}"), "demo");
+            }
+            let started = Instant::now();
+            for number in [0, 1, 2, 3, 4, 6, 7] {
+                becomes(&stage, &format!("s{number}"), "routed").await;
+            }
+            becomes(&stage, "s5", "quarantined").await;
+            assert!(started.elapsed() < Duration::from_secs(120), "{:?}", started.elapsed());
+            sleep(Duration::from_secs(30)).await;
+            let hosts = live_hosts(&stage).await;
+            assert!(!hosts.contains(&"s5.local".to_owned()), "{hosts:?}");
+            assert_eq!(stage.swarm.running_tasks(PROXY).len(), 2);
+
+            // Put right and tried again on demand.
+            stage.swarm.break_nothing();
+            orders::retry(&stage.config, &stage.swarm, "main").await.unwrap();
+            becomes(&stage, "s5", "routed").await;
+        })
+        .await;
+}

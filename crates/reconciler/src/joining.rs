@@ -1,0 +1,103 @@
+//! Networks join one at a time. A network may have no address left, and a proxy that cannot get one does not start:
+//! where two join at once nobody knows which is to blame.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use model::{Contribution, Manifest, NetworkId, ServiceId};
+
+/// The services that have to wait, each with the network that joins first. None of them waits for the first
+/// generation, which has nothing to lose, nor where the proxies are on a fixed list of networks (do not ask then).
+pub(crate) fn waiting(
+    contributions: &BTreeMap<ServiceId, Arc<Contribution>>,
+    live: &Manifest,
+    last_good: &Manifest,
+) -> BTreeMap<ServiceId, NetworkId> {
+    let networks = |manifest: &Manifest| -> BTreeSet<NetworkId> {
+        manifest.services.values().map(|publication| publication.contribution.network.clone()).collect()
+    };
+    let (known, tried) = (networks(last_good), networks(live));
+    let is_new = |from: &Arc<Contribution>| !known.contains(&from.network) && !tried.contains(&from.network);
+    let new = contributions.iter().filter(|(_, from)| is_new(from));
+    // One that joins already is waited for; else the oldest service's network is next.
+    let next = match tried.difference(&known).next() {
+        Some(joining) => joining,
+        None => match new.clone().min_by_key(|(id, from)| (from.created_at, *id)) {
+            Some((_, from)) => &from.network,
+            None => return BTreeMap::new(),
+        },
+    };
+    new.filter(|(_, from)| from.network != *next).map(|(id, _)| (id.clone(), next.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{BackendMode, CreatedAt};
+
+    use super::*;
+    use crate::sample::{contribution, manifest};
+
+    fn on(name: &str, network: &str, created_at: i64) -> Contribution {
+        let from = contribution(name, &format!("{name}.local"), BackendMode::Vip, network, "10.0.0.1:80");
+        Contribution { created_at: CreatedAt(created_at), ..from }
+    }
+
+    #[test]
+    fn one_new_network_at_a_time_the_oldest_services_first() {
+        type Services<'a> = &'a [(&'a str, &'a str, i64)];
+        let cases: [(&str, Services<'_>, Services<'_>, Services<'_>, &[(&str, &str)]); 7] = [
+            ("nothing is new", &[("a", "n1", 0)], &[("a", "n1", 0)], &[("a", "n1", 0)], &[]),
+            ("one is new", &[("a", "n1", 0), ("b", "n2", 1)], &[("a", "n1", 0)], &[("a", "n1", 0)], &[]),
+            (
+                "two are new",
+                &[("a", "n1", 0), ("b", "n3", 1), ("c", "n2", 2), ("d", "n3", 3)],
+                &[("a", "n1", 0)],
+                &[("a", "n1", 0)],
+                &[("c", "n3")],
+            ),
+            (
+                "one joins, and another comes",
+                &[("a", "n1", 0), ("b", "n2", 2), ("c", "n3", 1)],
+                &[("a", "n1", 0), ("b", "n2", 2)],
+                &[("a", "n1", 0)],
+                &[("c", "n2")],
+            ),
+            (
+                "it has joined",
+                &[("a", "n1", 0), ("b", "n2", 2), ("c", "n3", 1)],
+                &[("a", "n1", 0), ("b", "n2", 2)],
+                &[("a", "n1", 0), ("b", "n2", 2)],
+                &[],
+            ),
+            (
+                "it failed and is not asked for",
+                &[("a", "n1", 0), ("c", "n3", 1)],
+                &[("a", "n1", 0)],
+                &[("a", "n1", 0)],
+                &[],
+            ),
+            (
+                "the first generation rolls",
+                &[("a", "n1", 0), ("b", "n2", 1)],
+                &[("a", "n1", 0), ("b", "n2", 1)],
+                &[],
+                &[],
+            ),
+        ];
+        for (what, wanted, live, last_good, expected) in cases {
+            let of = |services: Services<'_>| -> Vec<(&str, Contribution)> {
+                let services: Vec<(String, &str, i64)> =
+                    services.iter().map(|(name, network, at)| ((*name).to_owned(), *network, *at)).collect();
+                services.iter().map(|(name, network, at)| (leaked(name), on(name, network, *at))).collect()
+            };
+            let wanted = of(wanted).into_iter().map(|(id, from)| (id.into(), Arc::new(from))).collect();
+            let found = waiting(&wanted, &manifest(&of(live)), &manifest(&of(last_good)));
+            let expected = expected.iter().map(|(id, network)| ((*id).into(), (*network).into())).collect();
+            assert_eq!(found, expected, "{what}");
+        }
+    }
+
+    fn leaked(name: &str) -> &'static str {
+        Box::leak(name.to_owned().into_boxed_str())
+    }
+}
