@@ -82,13 +82,10 @@ impl Held {
         written
     }
 
-    /// The labels of a manifest without any hold.
-    pub fn without(config: &Config) -> BTreeMap<String, String> {
-        let mut labels = config.labels.clone();
-        for label in [labels::HELD, labels::HELD_SINCE, labels::HELD_ATTEMPTS, labels::HELD_NETWORKS] {
-            labels.remove(label);
-        }
-        labels
+    /// The same, due at once. It stays written that it failed: a fresh process would take what Swarm still shows of
+    /// that failure for a new one.
+    pub fn released(&self) -> Self {
+        Self { since: 0, attempts: self.attempts.max(1), ..self.clone() }
     }
 
     /// How long until it is due for a retry; `None` if no time ends it, zero if it is due.
@@ -168,6 +165,7 @@ mod tests {
             let now = at(1_000_000 + seconds);
             assert_eq!(held(attempts).in_force(settings, RETRY, now), in_force, "{attempts} after {seconds}");
         }
+        assert!([0, 1, 40].iter().all(|attempts| !held(*attempts).released().in_force(settings, RETRY, at(1_000_000))));
         assert!(!held(1).in_force("another", RETRY, at(1_000_000)));
         assert!(held(1).in_force(settings, RETRY, at(1_000_000 - 30)));
         assert!(!held(1).in_force(settings, RETRY, at(1000)));

@@ -1,14 +1,14 @@
 //! What a person on call orders: to write nothing for a while, to go on, to try again. Plain functions from what
 //! is there to steps, as plans are.
 
-use std::collections::BTreeMap;
+use std::time::Duration;
 
 use model::labels;
 use serde_json::Value;
 
-use crate::hold::Held;
 use crate::inventory::Inventory;
 use crate::live::foreign;
+use crate::moment::Moment;
 use crate::settings::Settings;
 use crate::step::Step;
 
@@ -67,14 +67,14 @@ fn label(inventory: &Inventory, settings: &Settings, value: Option<&str>) -> Res
     Ok(Some(Step::LabelService { id, version, spec, label: labels::PAUSED, value }))
 }
 
-/// Ends every hold of the cluster, due or not.
-pub fn release(inventory: &Inventory) -> Vec<Step> {
+/// Ends every hold of the cluster that is not due yet.
+pub fn release(inventory: &Inventory, settings: &Settings, now: Moment) -> Vec<Step> {
     let objects = &inventory.objects;
-    let released = objects.held().filter_map(|held| {
+    let held = objects.held().filter(|held| held.wait(settings.hold_retry, now) != Some(Duration::ZERO));
+    let released = held.filter_map(|held| {
         let config = objects.get(&held.config)?;
-        let labels: BTreeMap<String, String> = Held::without(config);
         Some(Step::ReleaseGeneration {
-            config: swarm::Config { labels, ..config.clone() },
+            config: swarm::Config { labels: held.released().write(config), ..config.clone() },
             generation: held.generation,
             reason: held.reason.clone(),
         })

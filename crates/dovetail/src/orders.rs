@@ -1,9 +1,9 @@
 //! The subcommands that write: pause, resume, retry. What is written is decided by the plain functions of
 //! [`actuator::orders`] and executed as the operator's own steps are; a conflict means looking again.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use actuator::{Counters, Inventory, Step, orders};
+use actuator::{Counters, Inventory, Moment, Step, orders};
 use anyhow::{Result, bail};
 use swarm::Class;
 
@@ -61,7 +61,8 @@ pub async fn retry(config: &Config, swarm: &impl swarm::Write, cluster: &str) ->
     each(config, swarm, &[cluster.to_owned()], async |parts| {
         for _ in 0..TRIES {
             let inventory = actuator::inspect(swarm, &parts.actuator).await?;
-            let steps = orders::release(&inventory);
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let steps = orders::release(&inventory, &parts.actuator, Moment(now));
             if steps.is_empty() {
                 return Ok("nothing is held".to_owned());
             }

@@ -40,8 +40,6 @@ pub const HELD: &str = "dovetail.held";
 pub const HELD_SINCE: &str = "dovetail.held-since";
 /// On a held manifest: how many times it failed.
 pub const HELD_ATTEMPTS: &str = "dovetail.held-attempts";
-/// On a held manifest, where networks are to blame: their ids, separated by commas. Only services on them are suspects.
-pub const HELD_NETWORKS: &str = "dovetail.held-networks";
 /// On the proxy service: that nothing is written to this cluster's proxies, and who said so, when and why.
 pub const PAUSED: &str = "dovetail.paused";
 /// On the proxy service: the operator process that wrote it last. The one that was started last may write.

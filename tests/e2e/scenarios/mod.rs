@@ -2,6 +2,7 @@
 
 mod deployment;
 mod founding;
+mod hands;
 mod life;
 mod problems;
 mod rollouts;
@@ -32,9 +33,14 @@ pub fn all() -> Vec<Scenario> {
         "operator-killed" on 1 => life::operator_killed,
         "engine-api-gone" on 1 => life::api_gone,
         "engine-restarted" on 1 => life::engine_restarted,
+        "hands-edits-are-kept" on 1 => hands::edits_are_kept,
+        "hands-removed-service" on 1 => hands::removed_service,
+        "hands-rollback-is-held-to" on 1 => hands::rollback_is_held_to,
+        "hands-pause-and-resume" on 1 => hands::pause_and_resume,
         "deploy-and-undeploy" on 1 => deployment::deploy_and_undeploy,
         "deploy-over-tls" on 1 => deployment::deploy_over_tls,
         "rollout-of-two-proxies" on 1 => rollouts::of_two_proxies,
         "rollout-held" on 3 => rollouts::held,
+        "rollout-bad-images" on 3 => rollouts::bad_images,
     ]
 }

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use tokio::time::Instant;
 
 use crate::support::wait;
 use crate::support::world::World;
@@ -81,6 +82,48 @@ pub async fn held(world: &mut World) -> Result<()> {
     let started = tokio::time::Instant::now();
     world.routed("late.local", 60 * SECOND).await?;
     world.figure(format!("a healthy service during the hold is routed after {:.1} s", started.elapsed().as_secs_f64()));
+    let counts = load.stop().await;
+    world.figure(format!("the old route throughout: {counts}"));
+    ensure!(counts.failed == 0, "the old routes keep answering: {counts}");
+    Ok(())
+}
+
+/// Proxy images that cannot work, on three nodes under load: the old routes answer throughout, `status` says what
+/// is held, and a healthy service created meanwhile is routed.
+pub async fn bad_images(world: &mut World) -> Result<()> {
+    let good = world.export("PROXY_IMAGE").to_owned();
+    let demo = world.demo_image();
+    let create = |name: &str| {
+        format!(
+            "service create --name {name} --network demo --detach --label com.docker.lb.hosts={name}.local \
+             --label com.docker.lb.port=8080 {demo}"
+        )
+    };
+    world.start_operator().await?;
+    world.docker.line("network create -d overlay demo").await?;
+    world.docker.line(&create("good")).await?;
+    world.routed("good.local", 60 * SECOND).await?;
+    world.settled(120 * SECOND).await?;
+    let load = world.load("good.local", Duration::from_millis(50));
+    let missing = good.replace("/nginx:", "/no-such-image:");
+    // The demo application has no nginx: its container cannot even start.
+    for (what, image, late) in [("cannot be pulled", missing, "late1"), ("has no nginx", demo.clone(), "late2")] {
+        world.operator.take().context("an operator")?.kill().await?;
+        world.exports.insert("PROXY_IMAGE".into(), image);
+        world.start_operator().await?;
+        let started = Instant::now();
+        wait::until(&format!("an image that {what} is held"), 240 * SECOND, || async {
+            let status = world.operator().json(&["status"]).await?;
+            let holds = status["clusters"][0]["holds"].as_array().map_or(0, Vec::len);
+            if holds > 0 { Ok(()) } else { bail!("{}", status["clusters"][0]) }
+        })
+        .await?;
+        world.figure(format!("an image that {what} is held after {:.1} s", started.elapsed().as_secs_f64()));
+        world.docker.line(&create(late)).await?;
+        let started = Instant::now();
+        world.routed(&format!("{late}.local"), 60 * SECOND).await?;
+        world.figure(format!("a healthy service meanwhile is routed after {:.1} s", started.elapsed().as_secs_f64()));
+    }
     let counts = load.stop().await;
     world.figure(format!("the old route throughout: {counts}"));
     ensure!(counts.failed == 0, "the old routes keep answering: {counts}");

@@ -52,6 +52,11 @@ impl Bench {
         self.order(|inventory| orders::resume(inventory, &self.settings).unwrap().into_iter().collect()).await;
     }
 
+    async fn release(&self) {
+        let now = crate::moment::Clock::start().now();
+        self.order(|inventory| orders::release(inventory, &self.settings, now)).await;
+    }
+
     fn is_paused(&self) -> bool {
         matches!(self.status().phase, Phase::Paused { .. })
     }
@@ -177,7 +182,13 @@ async fn an_order_loses_no_race() {
 // === Retry ===
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_ends_the_holds() {
+async fn a_retry_ends_the_holds_for_a_fresh_process_too() {
+    for restart in [false, true] {
+        a_retry_ends_the_holds(restart).await;
+    }
+}
+
+async fn a_retry_ends_the_holds(restart: bool) {
     let (mut bench, app, _) = Bench::serving_demo().await;
     bench.break_on("broken");
     let bad = target("bad", &[("broken", &app), ("demo", &app)]);
@@ -185,12 +196,16 @@ async fn a_retry_ends_the_holds() {
     bench.until("it is held", |bench| bench.live().2 == 1).await;
     bench.passes_for(secs(60)).await;
     bench.swarm.break_nothing();
-    bench.order(orders::release).await;
+    bench.release().await;
+    if restart {
+        bench.restart();
+    }
     bench.passes_for(secs(60)).await;
     assert!(bench.is_in_step());
     assert_eq!(bench.service_writes(), 1);
     assert_eq!(bench.live(), (bad.bundle.generation(), bad.bundle.generation(), 0));
-    assert_eq!(orders::release(&inspect(&bench.swarm, &bench.settings).await.unwrap()), []);
+    let inventory = inspect(&bench.swarm, &bench.settings).await.unwrap();
+    assert_eq!(orders::release(&inventory, &bench.settings, crate::moment::Clock::start().now()), []);
 }
 
 #[tokio::test(start_paused = true)]
@@ -202,7 +217,7 @@ async fn a_retry_ends_what_was_rolled_back_by_hand_too() {
     bench.swarm.rollback_service(PROXY).unwrap();
     bench.passes_for(secs(100)).await;
     assert_eq!(bench.live().2, 1);
-    bench.order(orders::release).await;
+    bench.release().await;
     bench.until_in_step().await;
     assert_eq!(bench.live().0, second.bundle.generation());
 }

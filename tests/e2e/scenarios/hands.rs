@@ -1,0 +1,135 @@
+//! What people do to the proxy service with their own hands, and what becomes of it.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::support::wait;
+use crate::support::world::World;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A service in task mode on the network `demo`, routed and at rest.
+async fn publish(world: &World, name: &str) -> Result<()> {
+    let image = world.demo_image();
+    if world.docker.line("network inspect demo").await.is_err() {
+        world.docker.line("network create -d overlay demo").await?;
+    }
+    world
+        .docker
+        .line(&format!(
+            "service create --name {name} --network demo --detach --label com.docker.lb.hosts={name}.local \
+             --label com.docker.lb.port=8080 {image}"
+        ))
+        .await?;
+    world.routed(&format!("{name}.local"), 60 * SECOND).await?;
+    world.settled(60 * SECOND).await
+}
+
+/// What an operator sets with `docker service update` stays, through later route changes and restarts.
+pub async fn edits_are_kept(world: &mut World) -> Result<()> {
+    world.start_operator().await?;
+    publish(world, "first").await?;
+    world
+        .docker
+        .line(
+            "service update --limit-memory 200M --label-add team=edge --constraint-add node.role==manager \
+             --stop-grace-period 20s --env-add COLOUR=blue dovetail-proxy",
+        )
+        .await?;
+    publish(world, "second").await?;
+    world.operator.take().context("an operator")?.kill().await?;
+    world.start_operator().await?;
+    publish(world, "third").await?;
+    let spec = world.docker.service("dovetail-proxy").await?["Spec"].clone();
+    let container = &spec["TaskTemplate"]["ContainerSpec"];
+    for (what, found, expected) in [
+        ("the memory limit", &spec["TaskTemplate"]["Resources"]["Limits"]["MemoryBytes"], Value::from(200 << 20)),
+        ("the label", &spec["Labels"]["team"], Value::from("edge")),
+        ("the constraint", &spec["TaskTemplate"]["Placement"]["Constraints"][0], Value::from("node.role==manager")),
+        ("the grace period", &container["StopGracePeriod"], Value::from(20_000_000_000_i64)),
+        ("the variable", &container["Env"][0], Value::from("COLOUR=blue")),
+    ] {
+        ensure!(*found == expected, "{what} is kept: {found}, not {expected}");
+    }
+    Ok(())
+}
+
+/// The proxy service is removed by hand: it comes back with all routes.
+pub async fn removed_service(world: &mut World) -> Result<()> {
+    world.start_operator().await?;
+    publish(world, "first").await?;
+    publish(world, "second").await?;
+    let before = world.live_files().await?;
+    world.docker.line("service rm dovetail-proxy").await?;
+    let started = Instant::now();
+    world.routed("first.local", 60 * SECOND).await?;
+    world.routed("second.local", 10 * SECOND).await?;
+    world.figure(format!("removed by hand, back with all routes after {:.1} s", started.elapsed().as_secs_f64()));
+    world.settled(60 * SECOND).await?;
+    ensure!(world.live_files().await? == before, "with the same files");
+    Ok(())
+}
+
+/// `docker service rollback` by hand is held to, and said; a later change of routes goes on from there.
+pub async fn rollback_is_held_to(world: &mut World) -> Result<()> {
+    world.start_operator().await?;
+    publish(world, "first").await?;
+    publish(world, "second").await?;
+    world.docker.line("service rollback --detach dovetail-proxy").await?;
+    wait::until("the rollback is over, and second.local with it", 60 * SECOND, || async {
+        let status = world.get("second.local", "/ping").await?.status;
+        if status == 503 { Ok(()) } else { bail!("{status}") }
+    })
+    .await?;
+    wait::until("status says that it is held", 30 * SECOND, || async {
+        let (_, text, _) = world.operator().command(&["status"]).await?;
+        if text.contains("rolled back by hand") { Ok(()) } else { bail!("{text}") }
+    })
+    .await?;
+    world.recorder().clear();
+    wait::throughout("it is not fought", 15 * SECOND, || async {
+        let status = world.get("second.local", "/ping").await?.status;
+        ensure!(status == 503, "second.local answers {status}");
+        let updates = world.recorder().writes().iter().filter(|call| call.path.starts_with("/services/")).count();
+        ensure!(updates == 0, "the proxy service was written {updates} times");
+        Ok(())
+    })
+    .await?;
+    publish(world, "third").await.context("a healthy service created meanwhile")
+}
+
+/// Paused, nothing is written and the plan shows what waits; resumed, it is done.
+pub async fn pause_and_resume(world: &mut World) -> Result<()> {
+    world.start_operator().await?;
+    publish(world, "first").await?;
+    let (code, text, error) = world.operator().command(&["pause", "--reason", "maintenance"]).await?;
+    ensure!(code == 0, "pause: exit {code}: {text}{error}");
+    let image = world.demo_image();
+    world.recorder().clear();
+    world
+        .docker
+        .line(&format!(
+            "service create --name late --network demo --detach --label com.docker.lb.hosts=late.local \
+             --label com.docker.lb.port=8080 {image}"
+        ))
+        .await?;
+    wait::until("the plan shows what waits", 30 * SECOND, || async {
+        let (_, text, _) = world.operator().command(&["plan"]).await?;
+        if text.contains("paused") && text.contains("late") { Ok(()) } else { bail!("{text}") }
+    })
+    .await?;
+    let (status, body) = world.operator().admin("/readyz").await?;
+    ensure!(status == 200 && body.contains("maintenance"), "/readyz is ready and names it: {status} {body}");
+    wait::throughout("nothing is written while paused", 8 * SECOND, || async {
+        let writes = world.recorder().writes();
+        ensure!(writes.is_empty(), "{writes:?}");
+        Ok(())
+    })
+    .await?;
+    let (code, text, error) = world.operator().command(&["resume"]).await?;
+    ensure!(code == 0, "resume: exit {code}: {text}{error}");
+    world.routed("late.local", 60 * SECOND).await.map(|_| ())
+}
