@@ -47,18 +47,11 @@ async fn objects(world: &World) -> Result<Vec<String>> {
 
 /// Deployed, it routes; deployed again, nothing changes; undeployed, nothing is left.
 pub async fn deploy_and_undeploy(world: &mut World) -> Result<()> {
-    let image = world.demo_image();
     let binary = program()?.display().to_string();
     let debug = [("DOVETAIL_BINARY", binary.as_str())];
     make(world, "deploy", &debug).await?;
-    world.docker.line("network create -d overlay demo").await?;
-    world
-        .docker
-        .line(&format!(
-            "service create --name demo --network demo --detach --label com.docker.lb.hosts=demo.local \
-             --label com.docker.lb.port=8080 {image}"
-        ))
-        .await?;
+    world.network("demo").await?;
+    world.serve("demo", "demo.local", "").await?;
     world.routed("demo.local", 60 * SECOND).await?;
     let operator = operator_service(world).await?;
     let tasks = (world.docker.task_ids(&operator).await?, world.docker.task_ids("dovetail-proxy").await?);
@@ -87,7 +80,6 @@ pub async fn deploy_and_undeploy(world: &mut World) -> Result<()> {
 
 /// The operator's own container reaches the engine over TLS with client certificates, through the UCP overlay.
 pub async fn deploy_over_tls(world: &mut World) -> Result<()> {
-    let image = world.demo_image();
     let endpoint = world.export("ENGINE_TLS_HOST").to_owned();
     let bundle = world.export("ENGINE_TLS_DIR").to_owned();
     let client =
@@ -108,14 +100,8 @@ pub async fn deploy_over_tls(world: &mut World) -> Result<()> {
         .run(&["service", "inspect", "-f", "{{json .Spec.TaskTemplate.ContainerSpec.Mounts}}", &operator])
         .await?;
     ensure!(!mounts.contains("docker.sock"), "the operator has no socket: {mounts}");
-    world.docker.line("network create -d overlay demo").await?;
-    world
-        .docker
-        .line(&format!(
-            "service create --name demo --network demo --detach --label com.docker.lb.hosts=demo.local \
-             --label com.docker.lb.port=8080 {image}"
-        ))
-        .await?;
+    world.network("demo").await?;
+    world.serve("demo", "demo.local", "").await?;
     world.routed("demo.local", 60 * SECOND).await?;
     let label = "{{index .Spec.Labels \"com.docker.ucp.access.label\"}}";
     for kind in ["service", "config"] {

@@ -12,7 +12,7 @@ use crate::support::world::World;
 pub async fn default_backend(world: &mut World) -> Result<()> {
     let image = world.demo_image();
     world.start_operator().await?;
-    world.docker.line("network create -d overlay demo").await?;
+    world.network("demo").await?;
     let started = Instant::now();
     world
         .docker
@@ -32,7 +32,6 @@ pub async fn default_backend(world: &mut World) -> Result<()> {
 /// "Publish a service", in task mode, where traffic flows on every kernel. The document's VIP example is in
 /// `vip_mode`: here only that its upstream is the VIP.
 pub async fn demo(world: &mut World) -> Result<()> {
-    let image = world.demo_image();
     world.start_operator().await?;
     let unknown = world.get("demo.local", "/ping").await?;
     ensure!(unknown.status == 503, "an unknown host is answered 503, not {}", unknown.status);
@@ -40,14 +39,8 @@ pub async fn demo(world: &mut World) -> Result<()> {
     let health = world.get("demo.local", "/.dovetail/health").await?;
     ensure!(health.status == 200, "the health path answers 200 on any host, not {}", health.status);
 
-    world.docker.line("network create -d overlay demo").await?;
-    world
-        .docker
-        .line(&format!(
-            "service create --name demo --network demo --detach --replicas=1 --label com.docker.lb.hosts=demo.local \
-             --label com.docker.lb.port=8080 --env METADATA=demo {image}"
-        ))
-        .await?;
+    world.network("demo").await?;
+    world.serve("demo", "demo.local", "--replicas=1 --env METADATA=demo").await?;
     let started = Instant::now();
     let answer = world.routed("demo.local", Duration::from_secs(40)).await?;
     world.figure(format!(

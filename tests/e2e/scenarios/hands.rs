@@ -13,17 +13,10 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// A service in task mode on the network `demo`, routed and at rest.
 async fn publish(world: &World, name: &str) -> Result<()> {
-    let image = world.demo_image();
     if world.docker.line("network inspect demo").await.is_err() {
-        world.docker.line("network create -d overlay demo").await?;
+        world.network("demo").await?;
     }
-    world
-        .docker
-        .line(&format!(
-            "service create --name {name} --network demo --detach --label com.docker.lb.hosts={name}.local \
-             --label com.docker.lb.port=8080 {image}"
-        ))
-        .await?;
+    world.serve(name, &format!("{name}.local"), "").await?;
     world.routed(&format!("{name}.local"), 60 * SECOND).await?;
     world.settled(60 * SECOND).await
 }
@@ -107,15 +100,8 @@ pub async fn pause_and_resume(world: &mut World) -> Result<()> {
     publish(world, "first").await?;
     let (code, text, error) = world.operator().command(&["pause", "--reason", "maintenance"]).await?;
     ensure!(code == 0, "pause: exit {code}: {text}{error}");
-    let image = world.demo_image();
     world.recorder().clear();
-    world
-        .docker
-        .line(&format!(
-            "service create --name late --network demo --detach --label com.docker.lb.hosts=late.local \
-             --label com.docker.lb.port=8080 {image}"
-        ))
-        .await?;
+    world.serve("late", "late.local", "").await?;
     wait::until("the plan shows what waits", 30 * SECOND, || async {
         let (_, text, _) = world.operator().command(&["plan"]).await?;
         if text.contains("paused") && text.contains("late") { Ok(()) } else { bail!("{text}") }

@@ -51,18 +51,11 @@ pub async fn stack_rm(world: &mut World) -> Result<()> {
 
 /// Killed at any moment and started again: the end is the same, and no rollout happens that state does not ask for.
 pub async fn operator_killed(world: &mut World) -> Result<()> {
-    let image = world.demo_image();
     world.start_operator().await?;
-    world.docker.line("network create -d overlay demo").await?;
+    world.network("demo").await?;
     for (index, pause) in [0, 120, 260, 400, 700, 1300].into_iter().enumerate() {
         let name = format!("demo{index}");
-        world
-            .docker
-            .line(&format!(
-                "service create --name {name} --network demo --detach --label com.docker.lb.hosts={name}.local \
-                 --label com.docker.lb.port=8080 {image}"
-            ))
-            .await?;
+        world.serve(&name, &format!("{name}.local"), "").await?;
         // Not for luck: the point is to be killed at different moments of the same work.
         sleep(Duration::from_millis(pause)).await;
         world.operator.take().context("an operator")?.kill().await?;
@@ -94,18 +87,14 @@ pub async fn operator_killed(world: &mut World) -> Result<()> {
 /// The Engine's API fails, then does not answer at all: nothing is withdrawn, `/readyz` tells since when its
 /// knowledge is out of date, and a change made meanwhile is seen soon after.
 pub async fn api_gone(world: &mut World) -> Result<()> {
-    let image = world.demo_image();
     world.start_operator().await?;
-    world.docker.line("network create -d overlay demo").await?;
-    let create = format!(
-        "service create --network demo --detach --label com.docker.lb.port=8080 --label com.docker.lb.hosts=NAME.local --name NAME {image}"
-    );
-    world.docker.line(&create.replace("NAME", "demo")).await?;
+    world.network("demo").await?;
+    world.serve("demo", "demo.local", "").await?;
     world.routed("demo.local", 60 * SECOND).await?;
     world.settled(60 * SECOND).await?;
     world.recorder().clear();
     world.recorder().set_mood(Mood::Fail);
-    world.docker.line(&create.replace("NAME", "late")).await?;
+    world.serve("late", "late.local", "").await?;
     wait::until("/readyz tells since when it is stale", 40 * SECOND, || async {
         let (status, body) = world.operator().admin("/readyz").await?;
         if status == 503 && body.contains("stale_since") { Ok(()) } else { bail!("{status} {body}") }
@@ -129,16 +118,9 @@ pub async fn api_gone(world: &mut World) -> Result<()> {
 
 /// The engine restarts under the operator: nothing is withdrawn, and it recovers.
 pub async fn engine_restarted(world: &mut World) -> Result<()> {
-    let image = world.demo_image();
     world.start_operator().await?;
-    world.docker.line("network create -d overlay demo").await?;
-    world
-        .docker
-        .line(&format!(
-            "service create --name demo --network demo --detach --label com.docker.lb.hosts=demo.local \
-             --label com.docker.lb.port=8080 --label com.docker.lb.backend_mode=vip {image}"
-        ))
-        .await?;
+    world.network("demo").await?;
+    world.serve("demo", "demo.local", "--label com.docker.lb.backend_mode=vip").await?;
     wait::until("it is published", 60 * SECOND, || async {
         if world.live_routes().await?.contains("demo.local") { Ok(()) } else { bail!("not yet") }
     })

@@ -104,15 +104,9 @@ const BAD: &[(&str, &str, &[&str])] = &[
 pub async fn stay_with_their_service(world: &mut World) -> Result<()> {
     let image = world.demo_image();
     world.start_operator().await?;
-    world.docker.line("network create -d overlay demo").await?;
-    world.docker.line("network create -d overlay other").await?;
-    world
-        .docker
-        .line(&format!(
-            "service create --name good --network demo --detach --label com.docker.lb.hosts=good.local \
-             --label com.docker.lb.port=8080 {image}"
-        ))
-        .await?;
+    world.network("demo").await?;
+    world.network("other").await?;
+    world.serve("good", "good.local", "").await?;
     world.routed("good.local", Duration::from_secs(40)).await?;
     world.settled(Duration::from_secs(60)).await?;
     world.recorder().clear();

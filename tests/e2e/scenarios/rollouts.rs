@@ -16,7 +16,7 @@ pub async fn of_two_proxies(world: &mut World) -> Result<()> {
     let image = world.demo_image();
     world.publish_mode = "ingress";
     world.start_operator().await?;
-    world.docker.line("network create -d overlay demo").await?;
+    world.network("demo").await?;
     world.docker.line(&format!(
         "service create --name demo --network demo --detach=false --label com.docker.lb.hosts=demo.local --label com.docker.lb.port=8080 {image}"
     )).await?;
@@ -41,29 +41,16 @@ pub async fn of_two_proxies(world: &mut World) -> Result<()> {
 /// A service on a network that has no address left for the proxies makes a rollout fail. It is held, the old
 /// routes answer throughout, and a healthy service created afterwards is published.
 pub async fn held(world: &mut World) -> Result<()> {
-    let image = world.demo_image();
     world.start_operator_with("      update:\n        deadline: 15s\n").await?;
-    world.docker.line("network create -d overlay demo").await?;
-    world
-        .docker
-        .line(&format!(
-            "service create --name good --network demo --detach --replicas 3 --label com.docker.lb.hosts=good.local \
-             --label com.docker.lb.port=8080 {image}"
-        ))
-        .await?;
+    world.network("demo").await?;
+    world.serve("good", "good.local", "--replicas 3").await?;
     world.routed("good.local", 60 * SECOND).await?;
     world.settled(120 * SECOND).await?;
     let load = world.load("good.local", Duration::from_millis(50));
 
     // Of the 6 addresses of a /29, the gateway, the service's VIP, its task and the node's own endpoint take 4.
     world.docker.line("network create -d overlay --subnet 10.77.0.0/29 tiny").await?;
-    world
-        .docker
-        .line(&format!(
-            "service create --name crowded --network tiny --detach --replicas 4 --label com.docker.lb.hosts=crowded.local \
-             --label com.docker.lb.port=8080 {image}"
-        ))
-        .await?;
+    world.serve("crowded", "crowded.local", "--network tiny --replicas 4").await?;
     wait::until("the generation with the crowded network is held", 120 * SECOND, || async {
         let held = world.operator().metric("dovetail_held_generations", &[]).await?;
         if held >= 1.0 { Ok(()) } else { bail!("{}", world.operator().command(&["status"]).await?.1) }
@@ -72,13 +59,7 @@ pub async fn held(world: &mut World) -> Result<()> {
     let (_, text, _) = world.operator().command(&["explain", "crowded"]).await?;
     ensure!(text.contains("quarantined"), "explain says so: {text}");
 
-    world
-        .docker
-        .line(&format!(
-            "service create --name late --network demo --detach --label com.docker.lb.hosts=late.local \
-             --label com.docker.lb.port=8080 {image}"
-        ))
-        .await?;
+    world.serve("late", "late.local", "").await?;
     let started = tokio::time::Instant::now();
     world.routed("late.local", 60 * SECOND).await?;
     world.figure(format!("a healthy service during the hold is routed after {:.1} s", started.elapsed().as_secs_f64()));
@@ -93,15 +74,9 @@ pub async fn held(world: &mut World) -> Result<()> {
 pub async fn bad_images(world: &mut World) -> Result<()> {
     let good = world.export("PROXY_IMAGE").to_owned();
     let demo = world.demo_image();
-    let create = |name: &str| {
-        format!(
-            "service create --name {name} --network demo --detach --label com.docker.lb.hosts={name}.local \
-             --label com.docker.lb.port=8080 {demo}"
-        )
-    };
     world.start_operator().await?;
-    world.docker.line("network create -d overlay demo").await?;
-    world.docker.line(&create("good")).await?;
+    world.network("demo").await?;
+    world.serve("good", "good.local", "").await?;
     world.routed("good.local", 60 * SECOND).await?;
     world.settled(120 * SECOND).await?;
     let load = world.load("good.local", Duration::from_millis(50));
@@ -119,7 +94,7 @@ pub async fn bad_images(world: &mut World) -> Result<()> {
         })
         .await?;
         world.figure(format!("an image that {what} is held after {:.1} s", started.elapsed().as_secs_f64()));
-        world.docker.line(&create(late)).await?;
+        world.serve(late, &format!("{late}.local"), "").await?;
         let started = Instant::now();
         world.routed(&format!("{late}.local"), 60 * SECOND).await?;
         world.figure(format!("a healthy service meanwhile is routed after {:.1} s", started.elapsed().as_secs_f64()));

@@ -17,16 +17,9 @@ use crate::support::world::World;
 
 /// 1 -> 4 -> 2 under steady requests: within a stated time they reach exactly the running tasks.
 pub async fn scale(world: &mut World) -> Result<()> {
-    let image = world.demo_image();
     world.start_operator().await?;
-    world.docker.line("network create -d overlay demo").await?;
-    world
-        .docker
-        .line(&format!(
-            "service create --name demo --network demo --detach --label com.docker.lb.hosts=demo.local \
-             --label com.docker.lb.port=8080 {image}"
-        ))
-        .await?;
+    world.network("demo").await?;
+    world.serve("demo", "demo.local", "").await?;
     world.routed("demo.local", Duration::from_secs(40)).await?;
     world.settled(Duration::from_secs(60)).await?;
     let load = world.load("demo.local", Duration::from_millis(50));
@@ -59,16 +52,11 @@ pub async fn scale(world: &mut World) -> Result<()> {
 
 /// 4 + 1 tasks on one host share it 80 : 20; without the first, the second has it all.
 pub async fn canary(world: &mut World) -> Result<()> {
-    let image = world.demo_image();
     world.start_operator().await?;
-    world.docker.line("network create -d overlay demo").await?;
+    world.network("demo").await?;
     for (name, replicas) in [("v1", 4), ("v2", 1)] {
         world
-            .docker
-            .line(&format!(
-                "service create --name demo-{name} --network demo --detach --replicas={replicas} \
-                 --label com.docker.lb.hosts=demo.local --label com.docker.lb.port=8080 --env METADATA={name} {image}"
-            ))
+            .serve(&format!("demo-{name}"), "demo.local", &format!("--replicas={replicas} --env METADATA={name}"))
             .await?;
     }
     wait::until("all five tasks are upstreams", Duration::from_secs(60), || async {
@@ -104,16 +92,9 @@ async fn shares(world: &World, requests: usize) -> Result<BTreeMap<String, usize
 
 /// WebSockets need no label, and the application sees what it should of the client.
 pub async fn websocket_and_headers(world: &mut World) -> Result<()> {
-    let image = world.demo_image();
     world.start_operator().await?;
-    world.docker.line("network create -d overlay demo").await?;
-    world
-        .docker
-        .line(&format!(
-            "service create --name demo --network demo --detach --label com.docker.lb.hosts=Demo.Local,*.demo.local \
-             --label com.docker.lb.port=8080 {image}"
-        ))
-        .await?;
+    world.network("demo").await?;
+    world.serve("demo", "Demo.Local,*.demo.local", "").await?;
     world.routed("demo.local", Duration::from_secs(40)).await?;
     world.routed("any.demo.local", Duration::from_secs(5)).await?;
 

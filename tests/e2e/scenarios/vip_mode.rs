@@ -13,7 +13,7 @@ const SECOND: Duration = Duration::from_secs(1);
 async fn publish(world: &mut World) -> Result<()> {
     let image = world.demo_image();
     world.start_operator().await?;
-    world.docker.line("network create -d overlay demo").await?;
+    world.network("demo").await?;
     world
         .docker
         .line(&format!(
@@ -141,7 +141,7 @@ async fn kill_one_task(world: &World) -> Result<()> {
 /// Each change of routing rolls out exactly once.
 pub async fn edges(world: &mut World) -> Result<()> {
     publish(world).await?;
-    world.docker.line("network create -d overlay second").await?;
+    world.network("second").await?;
     world.recorder().clear();
     let cpu = "service update --detach --network-add second --label-add com.docker.lb.network=second demo";
     world.docker.line(cpu).await?;
@@ -168,14 +168,7 @@ pub async fn edges(world: &mut World) -> Result<()> {
 /// A VIP service and a task service on one host form one upstream.
 pub async fn mixed_host(world: &mut World) -> Result<()> {
     publish(world).await?;
-    let image = world.demo_image();
-    world
-        .docker
-        .line(&format!(
-            "service create --name demo-task --network demo --detach --label com.docker.lb.hosts=demo.local \
-             --label com.docker.lb.port=8080 {image}"
-        ))
-        .await?;
+    world.serve("demo-task", "demo.local", "").await?;
     wait::until("both are upstreams of the host", 60 * SECOND, || async {
         let vip = world.docker.vip("demo", "demo").await?;
         let task = world.docker.addresses("demo-task", "demo").await?;

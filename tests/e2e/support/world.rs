@@ -131,6 +131,25 @@ impl World {
         self.recorder.as_ref().expect("the scenario started an operator")
     }
 
+    /// Creates an overlay network.
+    pub async fn network(&self, name: &str) -> Result<()> {
+        self.docker.run(&["network", "create", "-d", "overlay", name]).await.map(|_| ())
+    }
+
+    /// Creates a service of the demo application that asks for these hosts, on the network `demo` unless `more`
+    /// names one, and does not wait for it.
+    pub async fn serve(&self, name: &str, hosts: &str, more: &str) -> Result<()> {
+        let network = if more.contains("--network") { "" } else { "--network demo" };
+        let image = self.demo_image();
+        self.docker
+            .line(&format!(
+                "service create --name {name} {network} --detach --label com.docker.lb.hosts={hosts} \
+                 --label com.docker.lb.port=8080 {more} {image}"
+            ))
+            .await
+            .map(|_| ())
+    }
+
     /// One request to the proxy.
     pub async fn get(&self, host: &str, path: &str) -> Result<Answer> {
         load::get_any(&self.http, host, path).await

@@ -22,7 +22,7 @@ async fn verdicts(stage: &Stage) -> Vec<(String, String)> {
 async fn live_hosts(stage: &Stage) -> Vec<String> {
     let routes = commands::list_routes(&stage.config, &stage.swarm, true).await.unwrap();
     let routes: serde_json::Value = serde_json::from_str(&routes).unwrap();
-    let live = routes.as_array().unwrap().iter().filter(|route| !route["live"].as_array().is_none_or(Vec::is_empty));
+    let live = routes.as_array().unwrap().iter().filter(|route| route["state"] == "live");
     live.map(|route| route["host"].as_str().unwrap_or("*").to_owned()).collect()
 }
 
