@@ -52,8 +52,14 @@ pub async fn deploy_and_undeploy(world: &mut World) -> Result<()> {
     make(world, "deploy", &debug).await?;
     world.network("demo").await?;
     world.serve("demo", "demo.local", "").await?;
+    world.serve("demo-vip", "vip.local", "--label com.docker.lb.backend_mode=vip").await?;
     world.routed("demo.local", 60 * SECOND).await?;
+    wait::until("the VIP service is published", 60 * SECOND, || async {
+        if world.live_routes().await?.contains("vip.local") { Ok(()) } else { bail!("not yet") }
+    })
+    .await?;
     let operator = operator_service(world).await?;
+    let version = at_rest(world).await?;
     let tasks = (world.docker.task_ids(&operator).await?, world.docker.task_ids("dovetail-proxy").await?);
     let before = objects(world).await?;
 
@@ -67,15 +73,41 @@ pub async fn deploy_and_undeploy(world: &mut World) -> Result<()> {
     })
     .await?;
 
+    // An upgrade: another binary, so another image. (Bytes behind the end of a program change nothing in it.)
+    let newer = world.directory().join("dovetail");
+    let mut program = std::fs::read(&binary)?;
+    program.extend_from_slice(b"newer");
+    std::fs::write(&newer, program)?;
+    std::fs::set_permissions(&newer, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let newer = newer.display().to_string();
+    make(world, "deploy", &[("DOVETAIL_BINARY", newer.as_str())]).await.context("make deploy of another version")?;
+    ensure!(world.docker.task_ids(&operator).await? != tasks.0, "the operator was replaced");
+    wait::throughout("an upgrade of the operator touches no proxy", 10 * SECOND, || async {
+        let now = (world.docker.version("dovetail-proxy").await?, world.docker.task_ids("dovetail-proxy").await?);
+        ensure!(now == (version, tasks.1.clone()), "version and tasks were {version}, {:?}, and are {now:?}", tasks.1);
+        Ok(())
+    })
+    .await?;
+
     let size =
         world.docker.run(&["image", "inspect", "-f", "{{.Size}}", &operator_image(world, &operator).await?]).await?;
     world.figure(format!("operator image: {:.1} MiB", size.parse::<f64>()? / f64::from(1 << 20)));
 
-    world.docker.line("service rm demo").await?;
+    world.docker.line("service rm demo demo-vip").await?;
     make(world, "undeploy", &[]).await?;
     let left: Vec<String> = objects(world).await?.into_iter().filter(|object| object != "network demo").collect();
     ensure!(left.is_empty(), "make undeploy leaves nothing: {left:?}");
     Ok(())
+}
+
+/// The version of the proxy service once nothing moves it any more.
+async fn at_rest(world: &World) -> Result<u64> {
+    wait::until("the proxy service is at rest", 60 * SECOND, || async {
+        let service = world.docker.service("dovetail-proxy").await?;
+        let state = service["UpdateStatus"]["State"].as_str().unwrap_or("none");
+        if state == "completed" { world.docker.version("dovetail-proxy").await } else { bail!("{state}") }
+    })
+    .await
 }
 
 /// The operator's own container reaches the engine over TLS with client certificates, through the UCP overlay.

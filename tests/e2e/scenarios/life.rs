@@ -65,6 +65,8 @@ pub async fn operator_killed(world: &mut World) -> Result<()> {
         world.routed(&format!("demo{index}.local"), 60 * SECOND).await?;
     }
     world.settled(60 * SECOND).await?;
+    let rollouts = world.recorder().writes().into_iter().filter(|call| call.path.starts_with("/services")).count();
+    ensure!(rollouts <= 7, "one creation and six changes need at most 7 writes to the proxy service, not {rollouts}");
     let tasks = world.docker.task_ids("dovetail-proxy").await?;
     world.recorder().clear();
     for _ in 0..3 {
