@@ -211,7 +211,7 @@ pub struct Resources {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Nginx {
-    /// The version in the image, in quotes; what is rendered follows it.
+    /// The version in the image, in quotes: what is rendered follows it where versions differ.
     pub version: NginxVersion,
     /// The user that the worker processes run as.
     pub user: Word,

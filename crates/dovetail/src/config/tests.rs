@@ -41,3 +41,11 @@ fn the_schema_is_up_to_date() {
         "config/dovetail.schema.json is out of date: run UPDATE_SCHEMA=1 cargo test -p dovetail schema"
     );
 }
+
+/// Both sets of defaults are written out, one for people and one for the crate that uses it.
+#[test]
+fn the_defaults_of_nginx_are_those_of_the_renderer() {
+    let parts = Config::default().clusters().remove(0);
+    let version = parts.reconciler.nginx.version;
+    assert_eq!(parts.reconciler.nginx, reconciler::nginx::Settings { version, ..Default::default() });
+}
