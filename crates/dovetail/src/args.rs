@@ -78,6 +78,9 @@ pub struct CheckConfig {
     /// Print the JSON Schema of the configuration instead
     #[arg(long)]
     pub schema: bool,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// A look at the cluster.
@@ -100,6 +103,9 @@ pub struct Render {
     /// Only this cluster's files
     #[arg(long, value_name = "NAME")]
     pub cluster: Option<String>,
+    /// Print one JSON object, for programs
+    #[arg(long, conflicts_with = "output")]
+    pub json: bool,
     /// Write the files below this directory instead of printing them
     #[arg(long, value_name = "DIRECTORY")]
     pub output: Option<PathBuf>,

@@ -1,5 +1,6 @@
 //! The subcommands that look and print. Each turns one [look](mod@crate::look) into text; nothing is written to the cluster.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -128,16 +129,22 @@ fn plan_json(name: &ClusterName, cluster: &ClusterLook) -> Value {
     })
 }
 
+/// How the files of `dovetail render` are handed over.
+#[derive(Clone, Copy, Debug)]
+pub enum Form<'a> {
+    /// One after the other, each under its name.
+    Text,
+    /// A JSON object of clusters, of objects of paths.
+    Json,
+    /// Written below this directory; what is printed are their paths.
+    Below(&'a Path),
+}
+
 /// `dovetail render`: the proxies' files as they should be.
 ///
 /// # Errors
-/// When the cluster cannot be read, or has no proxies of that name.
-pub async fn render(
-    config: &Config,
-    swarm: &impl swarm::Read,
-    only: Option<&str>,
-    output: Option<&Path>,
-) -> Result<String> {
+/// When the cluster cannot be read, or has no proxies of that name, or a file cannot be written.
+pub async fn render(config: &Config, swarm: &impl swarm::Read, only: Option<&str>, form: Form<'_>) -> Result<String> {
     let look = look(config, swarm).await?;
     if let Some(name) = only
         && !look.clusters.keys().any(|cluster| cluster.as_str() == name)
@@ -145,25 +152,38 @@ pub async fn render(
         let known: Vec<&str> = look.clusters.keys().map(ClusterName::as_str).collect();
         bail!("there is no cluster {name:?} in the configuration; there is {}", known.join(", "));
     }
-    let mut text = String::new();
+    let mut clusters: BTreeMap<&str, BTreeMap<&str, Cow<'_, str>>> = BTreeMap::new();
     for (name, cluster) in look.clusters.iter().filter(|(name, _)| only.is_none_or(|only| name.as_str() == only)) {
         let Some(bundle) = &cluster.bundle else {
             bail!("what the proxies of cluster {name} should be cannot be told: {}", phase_text(cluster));
         };
-        for (path, file) in &bundle.files {
-            let content = String::from_utf8_lossy(&file.content);
-            match output {
-                None => write!(text, "# {name}: {path}\n{content}\n")?,
-                Some(directory) => {
-                    let path = directory.join(name.as_str()).join(path.trim_start_matches('/'));
-                    std::fs::create_dir_all(path.parent().context("a file has a directory")?)?;
-                    std::fs::write(&path, &*content).with_context(|| format!("cannot write {}", path.display()))?;
-                    writeln!(text, "{}", path.display())?;
-                }
+        let files = bundle.files.iter().map(|(path, file)| (path.as_str(), String::from_utf8_lossy(&file.content)));
+        clusters.insert(name.as_str(), files.collect());
+    }
+    let mut text = String::new();
+    match form {
+        Form::Json => return pretty(&clusters),
+        Form::Text => {
+            for (name, path, content) in flat(&clusters) {
+                write!(text, "# {name}: {path}\n{content}\n")?;
+            }
+        }
+        Form::Below(directory) => {
+            for (name, path, content) in flat(&clusters) {
+                let path = directory.join(name).join(path.trim_start_matches('/'));
+                std::fs::create_dir_all(path.parent().context("a file has a directory")?)?;
+                std::fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
+                writeln!(text, "{}", path.display())?;
             }
         }
     }
     Ok(text)
+}
+
+fn flat<'a>(
+    clusters: &'a BTreeMap<&str, BTreeMap<&str, Cow<'_, str>>>,
+) -> impl Iterator<Item = (&'a str, &'a str, &'a str)> {
+    clusters.iter().flat_map(|(name, files)| files.iter().map(move |(path, content)| (*name, *path, content.as_ref())))
 }
 
 /// `dovetail routes`: what is served, and what is about to be.

@@ -22,6 +22,10 @@ fn main() -> ExitCode {
         Ok(text) => print(&text),
         Err(Failure::Failed(error)) => complain(&format!("{error:#}"), 1),
         Err(Failure::BadInput(error)) => complain(&error, 2),
+        Err(Failure::Found(answer)) => {
+            print(&answer);
+            ExitCode::from(2)
+        }
     }
 }
 
@@ -29,6 +33,8 @@ fn main() -> ExitCode {
 enum Failure {
     Failed(anyhow::Error),
     BadInput(String),
+    /// What was asked for was whether the input is fine: the answer goes to standard output.
+    Found(String),
 }
 
 impl From<anyhow::Error> for Failure {
@@ -59,6 +65,14 @@ async fn run(command: Command) -> Result<String, Failure> {
             Ok(String::new())
         }
         Command::CheckConfig(check) if check.schema => Ok(config::schema()),
+        Command::CheckConfig(check) if check.json => match config::load(&check.file) {
+            Ok(_) => Ok(format!("{}\n", serde_json::json!({ "file": check.file, "fine": true }))),
+            Err(error) => {
+                let config::ConfigError { file, line, message } = error;
+                let found = serde_json::json!({ "file": file, "fine": false, "line": line, "message": message });
+                Err(Failure::Found(format!("{found}\n")))
+            }
+        },
         Command::CheckConfig(check) => Ok(commands::describe(&config::load(&check.file)?, &check.file)),
         Command::Plan(look) => {
             let (config, engine) = prepare(&look.config)?;
@@ -66,7 +80,12 @@ async fn run(command: Command) -> Result<String, Failure> {
         }
         Command::Render(render) => {
             let (config, engine) = prepare(&render.config)?;
-            Ok(commands::render(&config, &engine, render.cluster.as_deref(), render.output.as_deref()).await?)
+            let form = match &render.output {
+                Some(directory) => commands::Form::Below(directory),
+                None if render.json => commands::Form::Json,
+                None => commands::Form::Text,
+            };
+            Ok(commands::render(&config, &engine, render.cluster.as_deref(), form).await?)
         }
         Command::Routes(look) => {
             let (config, engine) = prepare(&look.config)?;

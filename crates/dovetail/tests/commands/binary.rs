@@ -250,3 +250,25 @@ fn the_operator_waits_for_its_engine_and_ends_on_sigterm_with_0() {
         assert!(rest.contains("stopping; the proxies go on serving"), "{rest}");
     }
 }
+
+#[test]
+fn programs_are_told_what_is_wrong_with_a_configuration_on_standard_output() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("dovetail.yaml");
+    let check = || {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_dovetail"))
+            .args(["check-config", "--json"])
+            .arg(&file)
+            .output()
+            .expect("the program runs");
+        let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        (output.status.code(), answer)
+    };
+    std::fs::write(&file, "instance: main\n").expect("written");
+    let (code, answer) = check();
+    assert_eq!((code, &answer["fine"]), (Some(0), &true.into()));
+    std::fs::write(&file, "instance: main\nlog:\n  level: loud\n").expect("written");
+    let (code, answer) = check();
+    assert_eq!((code, &answer["fine"], &answer["line"]), (Some(2), &false.into(), &3.into()));
+    assert!(answer["message"].as_str().is_some_and(|message| message.starts_with("log.level: \"loud\"")), "{answer}");
+}

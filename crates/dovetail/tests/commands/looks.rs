@@ -1,6 +1,6 @@
 //! `plan`, `routes`, `status`, `render` and `check-config` at the moments that matter.
 
-use dovetail::commands;
+use dovetail::commands::{self, Form};
 use insta::assert_snapshot;
 use model::labels;
 
@@ -166,7 +166,7 @@ async fn a_proxy_service_of_somebody_else_is_named_and_left_alone() {
     stage.publish_the_founding_documents_services().await;
     assert_snapshot!("foreign_plan", plan(&stage).await);
     assert_snapshot!("foreign_status", status(&stage, false).await);
-    let refusal = commands::render(&stage.config, &stage.swarm, None, None).await.expect_err("it cannot be told");
+    let refusal = commands::render(&stage.config, &stage.swarm, None, Form::Text).await.expect_err("it cannot be told");
     assert_snapshot!("foreign_render", refusal.to_string());
 }
 
@@ -175,7 +175,7 @@ async fn the_files_are_written_where_told() {
     let stage = Stage::new();
     stage.publish_the_founding_documents_services().await;
     let directory = tempfile::tempdir().expect("there is room");
-    let told = commands::render(&stage.config, &stage.swarm, None, Some(directory.path())).await.unwrap();
+    let told = commands::render(&stage.config, &stage.swarm, None, Form::Below(directory.path())).await.unwrap();
     let written = files_below(directory.path());
     assert_eq!(written, ["main/etc/nginx/dovetail/routes.conf", "main/etc/nginx/nginx.conf"]);
     let expected: String = written.iter().map(|file| format!("{}\n", directory.path().join(file).display())).collect();
@@ -183,10 +183,15 @@ async fn the_files_are_written_where_told() {
     let routes = std::fs::read_to_string(directory.path().join(&written[0])).unwrap();
     assert!(routes.contains("server_name demo.local;"), "{routes}");
 
-    let printed = commands::render(&stage.config, &stage.swarm, Some("main"), None).await.unwrap();
+    let printed = commands::render(&stage.config, &stage.swarm, Some("main"), Form::Text).await.unwrap();
     assert!(printed.starts_with("# main: /etc/nginx/dovetail/routes.conf\n"), "{printed}");
     assert!(printed.contains(&routes), "{printed}");
-    let unknown = commands::render(&stage.config, &stage.swarm, Some("east"), None).await.unwrap_err();
+    let json = commands::render(&stage.config, &stage.swarm, Some("main"), Form::Json).await.unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let main = json["main"]["/etc/nginx/nginx.conf"].as_str().expect("the main file is in it");
+    assert!(printed.contains(main), "both forms tell the same");
+
+    let unknown = commands::render(&stage.config, &stage.swarm, Some("east"), Form::Text).await.unwrap_err();
     assert_eq!(unknown.to_string(), "there is no cluster \"east\" in the configuration; there is main");
 }
 
