@@ -7,14 +7,21 @@ use std::time::Duration;
 use model::NetworkId;
 use swarm::{RawService, Task};
 
+use crate::image;
 use crate::memory::Memory;
 use crate::moment::Moment;
 use crate::objects::Objects;
 use crate::settings::Settings;
-use crate::spec::Mounts;
+use crate::spec::{Mounts, Owned};
 
 /// Holds may be lifted from outside; nothing else is changed on our objects by others.
 const HOLDS_ARE_READ_EVERY: Duration = Duration::from_secs(30);
+
+/// How long what a registry said about a tag stands; and how long to leave it alone when it said nothing.
+const IMAGES_ARE_ASKED_EVERY: Duration = Duration::from_secs(300);
+const IMAGES_ARE_ASKED_AGAIN: Duration = Duration::from_secs(60);
+/// How long to wait for it.
+const REGISTRY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is there.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +32,8 @@ pub struct Inventory {
     pub objects: Arc<Objects>,
     /// The recent tasks of the service; absent while nobody asks for them.
     pub tasks: Option<Vec<Task>>,
+    /// What the configured image means now, where that was asked and answered.
+    pub image: Option<String>,
     /// The only networks that the settings allow, if they name any; or the name of one that does not exist.
     pub networks: Result<Option<BTreeSet<NetworkId>>, String>,
 }
@@ -41,6 +50,15 @@ pub async fn inspect(swarm: &impl swarm::Read, settings: &Settings) -> swarm::Re
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
     listed: Option<Listed>,
+    resolved: Option<Resolved>,
+}
+
+/// What a registry said about an image.
+#[derive(Debug)]
+struct Resolved {
+    image: String,
+    reference: Option<String>,
+    at: Moment,
 }
 
 #[derive(Debug)]
@@ -77,7 +95,53 @@ impl Reader {
             Some(_) | None => None,
         };
         let networks = fixed_networks(swarm, settings).await?;
-        Ok(Inventory { service, objects, tasks, networks })
+        let image = self.image(swarm, settings, service.as_ref(), now).await;
+        Ok(Inventory { service, objects, tasks, image, networks })
+    }
+
+    /// What the image means now, if that matters. A registry that does not answer keeps nobody from anything.
+    async fn image(
+        &mut self,
+        swarm: &impl swarm::Read,
+        settings: &Settings,
+        service: Option<&RawService>,
+        now: Moment,
+    ) -> Option<String> {
+        let configured = &settings.proxy.image;
+        let applied = service.map(|service| Owned::of_service(&service.spec).value);
+        if !image::must_resolve(&settings.proxy, applied.as_ref().and_then(image::applied)) {
+            self.resolved = None;
+            return None;
+        }
+        let is_fresh = |resolved: &&Resolved| {
+            let lasts = if resolved.reference.is_some() { IMAGES_ARE_ASKED_EVERY } else { IMAGES_ARE_ASKED_AGAIN };
+            resolved.image == *configured && now.since(resolved.at) < lasts
+        };
+        if let Some(resolved) = self.resolved.as_ref().filter(is_fresh) {
+            return resolved.reference.clone();
+        }
+        let asked = swarm.resolve_image(configured, settings.registry_auth.as_ref());
+        let (cluster, image) = (&settings.cluster, configured);
+        let answer = match tokio::time::timeout(REGISTRY_TIMEOUT, asked).await {
+            Ok(Ok(Some(reference))) => Some(reference),
+            Ok(Ok(None)) => {
+                tracing::warn!(%cluster, image, "its registry does not have the image; its tag is left to the nodes");
+                None
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%cluster, image, %error, "the image's digest is not known; its tag is left to the nodes");
+                None
+            }
+            Err(_) => {
+                tracing::warn!(%cluster, image, "its registry does not answer; its tag is left to the nodes");
+                None
+            }
+        };
+        // A registry that is gone for a while has not changed its mind.
+        let before = self.resolved.take().filter(|before| before.image == *configured);
+        let reference = answer.or_else(|| before.and_then(|before| before.reference));
+        self.resolved = Some(Resolved { image: configured.clone(), reference: reference.clone(), at: now });
+        reference
     }
 
     fn is_fresh(&self, service: Option<&RawService>, now: Moment) -> bool {

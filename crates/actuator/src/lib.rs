@@ -21,6 +21,7 @@ mod counters;
 pub mod execute;
 pub mod fence;
 pub mod hold;
+pub mod image;
 pub mod inventory;
 pub mod live;
 pub mod memory;

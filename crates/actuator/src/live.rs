@@ -64,7 +64,7 @@ impl Live {
     pub fn read(spec: &Value, objects: &Objects) -> Result<Self, String> {
         let mounts = Mounts::read(spec);
         let manifest = manifest(&mounts, spec, objects)?;
-        let applied = Owned::read(spec["Labels"][labels::APPLIED].as_str().unwrap_or_default());
+        let applied = Owned::of_service(spec);
         let attempt = Attempt { generation: manifest.generation, settings: applied.digest };
         Ok(Self { mounts, manifest, applied, attempt })
     }

@@ -19,6 +19,7 @@ use serde::Serialize;
 use swarm::RawService;
 
 use crate::fence::Fence;
+use crate::image;
 use crate::inventory::Inventory;
 use crate::live::{Attempt, Live, foreign};
 use crate::memory::{Good, Memory};
@@ -57,7 +58,9 @@ pub struct Plan {
 /// Plans the next writes.
 pub fn plan(target: Option<&Target>, inventory: &Inventory, settings: &Settings, memory: &Memory, now: Moment) -> Plan {
     let bundle = target.map(|target| target.bundle.as_ref());
-    let look = Look { bundle, inventory, settings, owned: Owned::of(settings), now };
+    let applied = inventory.service.as_ref().map(|service| Owned::of_service(&service.spec).value);
+    let image = image::wanted(&settings.proxy, applied.as_ref().and_then(image::applied), inventory.image.as_deref());
+    let look = Look { bundle, inventory, settings, owned: Owned::with_image(settings, image), now };
     let mut memory = memory.clone();
     let found = inventory.service.as_ref().and_then(|service| Fence::read(&service.spec));
     memory.fence = memory.fence.or_else(|| settings.operator.map(|operator| operator.after(found)));

@@ -66,6 +66,8 @@ pub struct ProxySettings {
     pub service_name: String,
     /// The image.
     pub image: String,
+    /// What a tag of the image is worth.
+    pub image_policy: ImagePolicy,
     /// The whole command; nothing depends on the image's entrypoint.
     pub command: Vec<String>,
     /// How many tasks.
@@ -107,6 +109,16 @@ pub struct ProxySettings {
     /// Names or ids of the only networks that the proxies are ever on. If absent, they are on those that
     /// their routes need.
     pub networks: Option<BTreeSet<String>>,
+}
+
+/// What a tag of the proxy image is worth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ImagePolicy {
+    /// What it meant when it was configured; a tag that moves is not noticed.
+    #[default]
+    Keep,
+    /// What it means now: a tag that moves is a rollout.
+    Follow,
 }
 
 /// How many tasks.
@@ -237,6 +249,7 @@ impl ProxySettings {
         Self {
             service_name: service_name.into(),
             image: image.into(),
+            image_policy: ImagePolicy::default(),
             command: Vec::new(),
             mode: Mode::Replicated(2),
             publish: Publish::Ingress,

@@ -40,7 +40,17 @@ pub struct Owned {
 impl Owned {
     /// What these settings ask for.
     pub fn of(settings: &Settings) -> Self {
-        Self::read(&owned_fields(settings).to_string())
+        Self::with_image(settings, &settings.proxy.image)
+    }
+
+    /// The same, with the image as it was resolved.
+    pub fn with_image(settings: &Settings, image: &str) -> Self {
+        Self::read(&owned_fields(settings, image).to_string())
+    }
+
+    /// What was applied to a service last.
+    pub fn of_service(spec: &Value) -> Self {
+        Self::read(spec["Labels"][labels::APPLIED].as_str().unwrap_or_default())
     }
 
     /// What was applied, as its label says. An absent label reads as an empty text: nothing is known.
@@ -52,10 +62,10 @@ impl Owned {
     }
 }
 
-fn owned_fields(settings: &Settings) -> Value {
+fn owned_fields(settings: &Settings, image: &str) -> Value {
     let proxy = &settings.proxy;
     let mut container = Map::new();
-    container.insert("Image".into(), json!(proxy.image));
+    container.insert("Image".into(), json!(image));
     put(&mut container, "Command", json!(proxy.command));
     let env: Vec<String> = proxy.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
     put(&mut container, "Env", json!(env));

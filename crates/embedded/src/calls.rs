@@ -25,6 +25,13 @@ pub enum Call {
     Configs(InstanceName),
     /// [`swarm::Read::raw_service`].
     RawService(String),
+    /// [`swarm::Read::resolve_image`].
+    ResolveImage {
+        /// The image.
+        image: String,
+        /// Whether there were registry credentials.
+        auth: bool,
+    },
     /// [`swarm::Write::create_config`].
     CreateConfig(NewConfig),
     /// [`swarm::Write::label_config`].
@@ -64,6 +71,7 @@ pub enum Verb {
     Network,
     Configs,
     RawService,
+    ResolveImage,
     CreateConfig,
     LabelConfig,
     RemoveConfig,
@@ -83,6 +91,7 @@ impl Call {
             Call::Network(_) => Verb::Network,
             Call::Configs(_) => Verb::Configs,
             Call::RawService(_) => Verb::RawService,
+            Call::ResolveImage { .. } => Verb::ResolveImage,
             Call::CreateConfig(_) => Verb::CreateConfig,
             Call::LabelConfig(_) => Verb::LabelConfig,
             Call::RemoveConfig(_) => Verb::RemoveConfig,
@@ -105,6 +114,7 @@ impl Call {
             | Verb::Network
             | Verb::Configs
             | Verb::RawService
+            | Verb::ResolveImage
             | Verb::Events => false,
         }
     }

@@ -79,6 +79,8 @@ pub(crate) struct State {
     pub subscribers: events::Subscribers,
     pub journal: calls::Journal,
     pub faults: faults::Faults,
+    /// The digests of the images that a registry has.
+    pub registry: std::collections::BTreeMap<String, String>,
     pub identity: Identity,
     /// Whether the Engine does not answer at all.
     pub down: bool,
@@ -108,6 +110,7 @@ impl Swarm {
             subscribers: events::Subscribers::default(),
             journal: calls::Journal::default(),
             faults: faults::Faults::default(),
+            registry: std::collections::BTreeMap::new(),
             identity: Identity { version: "20.10.24".into(), api: (1, 41), manager: true },
             down: false,
             announced: None,

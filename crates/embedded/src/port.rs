@@ -70,6 +70,14 @@ impl Read for Swarm {
             .await
     }
 
+    async fn resolve_image(&self, image: &str, auth: Option<&RegistryAuth>) -> Result<Option<String>> {
+        let image = image.to_owned();
+        self.call(Call::ResolveImage { image: image.clone(), auth: auth.is_some() }, Some(None), move |state| {
+            Ok(state.registry.get(&image).map(|digest| format!("{image}@{digest}")))
+        })
+        .await
+    }
+
     async fn raw_service(&self, name: &str) -> Result<Option<RawService>> {
         let name = name.to_owned();
         self.call(Call::RawService(name.clone()), Some(None), move |state| Ok(state.store.view_raw(&name))).await

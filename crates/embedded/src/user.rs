@@ -305,6 +305,11 @@ impl Swarm {
         self.lock(|state| state.subscribers.capacity = events);
     }
 
+    /// Pushes an image to the registry: its tag means this digest from now on. Tasks run images that no registry has.
+    pub fn push_image(&self, image: &str, digest: &str) {
+        self.lock(|state| drop(state.registry.insert(image.to_owned(), digest.to_owned())));
+    }
+
     /// Who answers.
     pub fn set_identity(&self, identity: Identity) {
         self.lock(|state| state.identity = identity);

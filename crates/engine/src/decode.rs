@@ -86,6 +86,25 @@ pub(crate) fn is_manager(bytes: &[u8]) -> Decoded<bool> {
     Ok(swarm.control_available && swarm.local_node_state == "active")
 }
 
+/// The digest in the answer of `GET /distribution/{image}/json`.
+pub(crate) fn image_digest(bytes: &[u8]) -> Decoded<String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Wire {
+        descriptor: Descriptor,
+    }
+    #[derive(Deserialize)]
+    struct Descriptor {
+        digest: String,
+    }
+    let digest = json::<Wire>(bytes)?.descriptor.digest;
+    let hexadecimal = |digits: &str| digits.len() >= 32 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    match digest.split_once(':') {
+        Some((_, digits)) if hexadecimal(digits) => Ok(digest),
+        _ => Err(format!("{digest:?} is no digest")),
+    }
+}
+
 /// The text of an error answer: `{"message":"..."}`, or whatever it says.
 pub(crate) fn error_message(body: &[u8]) -> String {
     #[derive(Deserialize)]

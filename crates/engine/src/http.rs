@@ -82,6 +82,17 @@ impl Http {
         read(self, self.open(path, query).await?).await
     }
 
+    /// The same with credentials of a registry.
+    pub async fn get_with(&self, path: &str, auth: Option<&RegistryAuth>) -> Result<Bytes, Failure> {
+        let api = self.api().await?;
+        let mut request = Request::get(self.uri(Some(api), path)?);
+        if let Some(auth) = auth {
+            request = request.header("x-registry-auth", auth.header());
+        }
+        let request = request.body(full(Bytes::new())).map_err(unsendable)?;
+        read(self, refuse_failure(self, self.send(request).await?).await?).await
+    }
+
     /// Without a version in the path: for what must work before the version is known.
     pub async fn get_unversioned(&self, path: &str) -> Result<Bytes, Failure> {
         read(self, self.open_unversioned(path).await?).await
@@ -235,6 +246,14 @@ pub(crate) fn is_segment(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(plain) && text.bytes().any(|b| b != b'.')
 }
 
+/// Whether the text can be an image, which stands in a path with its slashes and colons.
+pub(crate) fn is_image(text: &str) -> bool {
+    text.split('/').all(|part| {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':' | b'@');
+        !part.is_empty() && part.bytes().all(plain) && part.bytes().any(|b| b != b'.')
+    })
+}
+
 /// A query string in the making.
 #[derive(Debug, Default)]
 pub(crate) struct Query {
@@ -307,6 +326,19 @@ mod tests {
             ("é", false),
         ] {
             assert_eq!(is_segment(text), good, "{text:?}");
+        }
+        for (text, good) in [
+            ("nginx", true),
+            ("10.99.0.254:5000/team/nginx:1.28", true),
+            ("nginx@sha256:0123", true),
+            ("", false),
+            ("/nginx", false),
+            ("a/../b", false),
+            ("a//b", false),
+            ("nginx?x", false),
+            ("nginx%2f", false),
+        ] {
+            assert_eq!(is_image(text), good, "{text:?}");
         }
     }
 }

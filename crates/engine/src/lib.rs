@@ -46,7 +46,7 @@ use swarm::{
     TasksOf, Watch, Write, limits,
 };
 
-use crate::http::{Failure, Http, Query, is_segment};
+use crate::http::{Failure, Http, Query, is_image, is_segment};
 use crate::traffic::Counters;
 
 pub use crate::connector::ConnectError;
@@ -317,6 +317,19 @@ impl Read for Engine {
             Ok(configs)
         };
         core.attempt("list configs", work).await
+    }
+
+    async fn resolve_image(&self, image: &str, auth: Option<&RegistryAuth>) -> Result<Option<String>> {
+        if !is_image(image) {
+            return Ok(None);
+        }
+        let work = async {
+            let found = self.core.http.get_with(&format!("/distribution/{image}/json"), auth).await;
+            let Some(found) = absent_is(found.map(Some), None)? else { return Ok(None) };
+            let digest = decode::image_digest(&found).map_err(Failure::malformed)?;
+            Ok(Some(format!("{image}@{digest}")))
+        };
+        self.core.attempt(format!("ask the registry of {image} for its digest"), work).await
     }
 
     async fn raw_service(&self, name: &str) -> Result<Option<RawService>> {

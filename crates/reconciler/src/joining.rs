@@ -44,8 +44,10 @@ mod tests {
 
     #[test]
     fn one_new_network_at_a_time_the_oldest_services_first() {
-        type Services<'a> = &'a [(&'a str, &'a str, i64)];
-        let cases: [(&str, Services<'_>, Services<'_>, Services<'_>, &[(&str, &str)]); 7] = [
+        type Services = &'static [(&'static str, &'static str, i64)];
+        /// What is wanted, live and good, and who waits for which network.
+        type Case = (&'static str, Services, Services, Services, &'static [(&'static str, &'static str)]);
+        let cases: [Case; 7] = [
             ("nothing is new", &[("a", "n1", 0)], &[("a", "n1", 0)], &[("a", "n1", 0)], &[]),
             ("one is new", &[("a", "n1", 0), ("b", "n2", 1)], &[("a", "n1", 0)], &[("a", "n1", 0)], &[]),
             (
@@ -85,19 +87,13 @@ mod tests {
             ),
         ];
         for (what, wanted, live, last_good, expected) in cases {
-            let of = |services: Services<'_>| -> Vec<(&str, Contribution)> {
-                let services: Vec<(String, &str, i64)> =
-                    services.iter().map(|(name, network, at)| ((*name).to_owned(), *network, *at)).collect();
-                services.iter().map(|(name, network, at)| (leaked(name), on(name, network, *at))).collect()
+            let of = |services: Services| -> Vec<(&str, Contribution)> {
+                services.iter().map(|(name, network, at)| (*name, on(name, network, *at))).collect()
             };
             let wanted = of(wanted).into_iter().map(|(id, from)| (id.into(), Arc::new(from))).collect();
             let found = waiting(&wanted, &manifest(&of(live)), &manifest(&of(last_good)));
             let expected = expected.iter().map(|(id, network)| ((*id).into(), (*network).into())).collect();
             assert_eq!(found, expected, "{what}");
         }
-    }
-
-    fn leaked(name: &str) -> &'static str {
-        Box::leak(name.to_owned().into_boxed_str())
     }
 }

@@ -45,6 +45,14 @@ pub trait Read: Clone + Send + Sync + 'static {
     /// The config objects of one installation, with their content. Expensive: for start-up and rollouts.
     fn configs(&self, instance: &InstanceName) -> impl Future<Output = Result<Vec<Config>>> + Send;
 
+    /// What an image's tag means now: the same reference with its digest. `None` if its registry does not have it.
+    /// The Engine asks the registry, with these credentials, so it can take long.
+    fn resolve_image(
+        &self,
+        image: &str,
+        auth: Option<&RegistryAuth>,
+    ) -> impl Future<Output = Result<Option<String>>> + Send;
+
     /// One service by name, as the Engine wrote it: no field is lost. `None` if there is none.
     fn raw_service(&self, name: &str) -> impl Future<Output = Result<Option<RawService>>> + Send;
 }

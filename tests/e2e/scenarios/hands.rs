@@ -56,9 +56,16 @@ pub async fn removed_service(world: &mut World) -> Result<()> {
     publish(world, "first").await?;
     publish(world, "second").await?;
     let before = world.live_files().await?;
+    let tasks = world.docker.task_ids("dovetail-proxy").await?;
     world.docker.line("service rm dovetail-proxy").await?;
     let started = Instant::now();
-    world.routed("first.local", 60 * SECOND).await?;
+    wait::until("another proxy runs", 60 * SECOND, || async {
+        let running = world.docker.running_tasks("dovetail-proxy").await?;
+        let id = running.first().and_then(|task| task["ID"].as_str()).context("none runs")?;
+        if tasks.iter().any(|task| task == id) { bail!("the old one still runs") } else { Ok(()) }
+    })
+    .await?;
+    world.routed("first.local", 10 * SECOND).await?;
     world.routed("second.local", 10 * SECOND).await?;
     world.figure(format!("removed by hand, back with all routes after {:.1} s", started.elapsed().as_secs_f64()));
     world.settled(60 * SECOND).await?;

@@ -100,10 +100,14 @@ impl Look<'_> {
     }
 
     /// Whether what is wanted by now may take the place of a rollout that runs: it has not moved for a whole
-    /// deadline. (It may be given more time than that before it is blamed.)
+    /// deadline (it may be given more time than that before it is blamed), or for a quarter of it if it has worked
+    /// before: then nothing is to be learnt from waiting. Swarm has been seen to leave a task of a rollback
+    /// pending for a host port that nobody holds.
     fn may_supersede(&self, live: &Live, memory: &Memory) -> bool {
+        let proven = memory.good.as_ref().is_some_and(|good| good.is(live.attempt));
+        let enough = if proven { self.settings.rollout_deadline / 4 } else { self.settings.rollout_deadline };
         let another = self.bundle.is_some_and(|bundle| bundle.generation() != live.attempt.generation);
-        let still = |rollout: &Rollout| self.now.since(rollout.moved) > self.settings.rollout_deadline;
+        let still = |rollout: &Rollout| self.now.since(rollout.moved) > enough;
         another && memory.rollout.as_ref().is_some_and(still)
     }
 

@@ -10,8 +10,8 @@ use model::ClusterName;
 use reconciler::nginx;
 
 use super::{
-    AccessLog, ClusterSettings, Config, ErrorLogLevel, FailureAction, Forwarded, Nginx, Parallelism, Proxy,
-    PublishMode, UpdateOrder, Workers,
+    AccessLog, ClusterSettings, Config, ErrorLogLevel, FailureAction, Forwarded, ImagePolicy, Nginx, Parallelism,
+    Proxy, PublishMode, UpdateOrder, Workers,
 };
 
 /// The port that nginx listens on inside its container.
@@ -51,6 +51,7 @@ impl Config {
         let mut proxy = proxy_settings(&cluster.proxy, &cluster.nginx);
         proxy.networks = networks.clone();
         let mut actuator = actuator::Settings::new(self.instance.0.clone(), name.clone(), proxy);
+        actuator.registry_auth = cluster.proxy.registry_auth.clone();
         actuator.object_labels = self.object_labels.0.clone();
         actuator.poll_interval = self.engine.poll_interval.0;
         actuator.rollout_deadline = cluster.proxy.update.deadline.0;
@@ -111,6 +112,10 @@ fn proxy_settings(proxy: &Proxy, nginx: &Nginx) -> ProxySettings {
     ports.extend(published(proxy.ports.http).map(|published| settings::Port { published, target: HTTP_TARGET }));
     ports.extend(published(proxy.ports.https).map(|published| settings::Port { published, target: HTTPS_TARGET }));
     let mut wanted = ProxySettings::new(proxy.name.0.clone(), proxy.image.0.clone());
+    wanted.image_policy = match proxy.image_policy {
+        ImagePolicy::Keep => settings::ImagePolicy::Keep,
+        ImagePolicy::Follow => settings::ImagePolicy::Follow,
+    };
     wanted.command =
         proxy.command.clone().unwrap_or_else(|| nginx::COMMAND.iter().map(|&word| word.to_owned()).collect());
     // In host mode two replicas on one node would wait for the port of the other for ever.

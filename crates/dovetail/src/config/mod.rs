@@ -5,6 +5,7 @@ mod check;
 mod convert;
 mod entries;
 mod read;
+mod registry;
 mod scalars;
 #[cfg(test)]
 mod tests;
@@ -19,8 +20,8 @@ pub use convert::{ClusterParts, engine_endpoint};
 pub use entries::Entries;
 pub use read::{ConfigError, load, parse, read_word, schema};
 pub use scalars::{
-    AccessLog, Cluster, ErrorLogLevel, FailureAction, Forwarded, Instance, Listen, LogFormat, LogLevel, NginxVersion,
-    Parallelism, Port, PublishMode, Scalar, ServiceName, Size, Span, UpdateOrder, Whole, Word, Workers,
+    AccessLog, Cluster, ErrorLogLevel, FailureAction, Forwarded, ImagePolicy, Instance, Listen, LogFormat, LogLevel,
+    NginxVersion, Parallelism, Port, PublishMode, Scalar, ServiceName, Size, Span, UpdateOrder, Whole, Word, Workers,
 };
 
 /// The configuration of the Dovetail controller.
@@ -113,6 +114,15 @@ pub struct Proxy {
     pub name: ServiceName,
     /// The image; it must hold nginx of the version in `nginx.version`.
     pub image: Word,
+    /// The tag is resolved to a digest when it is written into the service. `keep`: a tag that moves later is not
+    /// noticed; `follow`: it is rolled out, within five minutes.
+    pub image_policy: ImagePolicy,
+    /// A file with the credentials of the image's registry, such as Docker's `config.json`, read at the start; null
+    /// for none. It must hold them itself: no credential helper is run.
+    pub registry_auth_file: Option<PathBuf>,
+    /// What was read from that file.
+    #[serde(skip)]
+    pub registry_auth: Option<swarm::RegistryAuth>,
     /// The command; null for nginx with the generated configuration.
     pub command: Option<Vec<String>>,
     /// `ingress`: by the routing mesh, `replicas` proxies; `host`: one proxy on each node that the constraints
@@ -324,6 +334,9 @@ impl Default for Proxy {
         Self {
             name: ServiceName("dovetail-proxy".into()),
             image: Word("nginx:1.28".into()),
+            image_policy: ImagePolicy::Keep,
+            registry_auth_file: None,
+            registry_auth: None,
             command: None,
             publish_mode: PublishMode::Ingress,
             replicas: Whole(2),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use super::entries::UniqueKeys;
+use super::registry::credentials;
 use super::{Config, Scalar, check};
 
 /// Why a configuration cannot be used: which file, which line where one is to blame, and what is allowed.
@@ -39,7 +40,21 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
         line: None,
         message: format!("cannot be read: {error}"),
     })?;
-    parse(&file, &text)
+    let mut config = parse(&file, &text)?;
+    for (name, cluster) in &mut config.clusters.0 {
+        let proxy = &mut cluster.proxy;
+        let Some(path) = &proxy.registry_auth_file else { continue };
+        let auth = credentials(path, &proxy.image.0).map_err(|message| {
+            let keys = ["clusters", name.0.as_str(), "proxy", "registry_auth_file"].map(str::to_owned);
+            ConfigError {
+                file: file.clone(),
+                line: line_of(&text, &keys),
+                message: format!("{}: {message}", keys.join(".")),
+            }
+        })?;
+        proxy.registry_auth = Some(auth);
+    }
+    Ok(config)
 }
 
 /// Reads and checks a text; `file` is for messages.
@@ -138,6 +153,22 @@ mod tests {
     fn an_empty_file_is_the_default() {
         assert_eq!(parse("f", ""), Ok(Config::default()));
         assert_eq!(parse("f", "# nothing\n"), Ok(Config::default()));
+    }
+
+    #[test]
+    fn a_file_of_credentials_is_read_and_one_that_cannot_be_is_said_with_its_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let (config, credentials) = (directory.path().join("dovetail.yaml"), directory.path().join("config.json"));
+        let text = format!("clusters:\n  main:\n    proxy:\n      registry_auth_file: {}\n", credentials.display());
+        std::fs::write(&config, text).unwrap();
+        let error = load(&config).unwrap_err();
+        assert_eq!(error.line, Some(4));
+        let expected = format!("clusters.main.proxy.registry_auth_file: {} cannot be read", credentials.display());
+        assert!(error.message.starts_with(&expected), "{error}");
+        std::fs::write(&credentials, r#"{"auths": {"docker.io": {"username": "me", "password": "hunter2"}}}"#).unwrap();
+        let config = load(&config).unwrap();
+        assert!(config.clusters()[0].actuator.registry_auth.is_some());
+        assert!(!format!("{config:?}{}", serde_json::to_string(&config).unwrap()).contains("aHVudGVy"));
     }
 
     #[test]

@@ -302,6 +302,16 @@ words! {
 }
 
 words! {
+    /// What a tag of the proxy image is worth.
+    ImagePolicy {
+        /// What it meant when it was configured.
+        Keep = "keep",
+        /// What it means now.
+        Follow = "follow",
+    }
+}
+
+words! {
     /// The order within an update.
     UpdateOrder {
         /// Start-first where no host port is involved, else stop-first.

@@ -338,3 +338,28 @@ async fn a_long_answer_is_read_too() {
     let fake = Fake::on_socket(move |_| ok((0..3000).map(task).collect()));
     assert_eq!(patient(&fake).tasks(TasksOf::All).await.unwrap().len(), 3000);
 }
+
+#[tokio::test]
+async fn an_image_is_resolved_with_the_credentials_and_by_whole_digests_only() {
+    let digest = format!("sha256:{}", "ab".repeat(32));
+    let said = digest.clone();
+    let fake = Fake::on_socket(move |request| match request.line.as_str() {
+        "GET /v1.41/distribution/10.99.0.254:5000/team/nginx:1.28/json" => ok(json!({
+            "Descriptor": {"mediaType": "x", "digest": said, "size": 7}, "Platforms": []
+        })),
+        "GET /v1.41/distribution/gone:1/json" => refusal(404, "manifest unknown"),
+        "GET /v1.41/distribution/secret:1/json" => refusal(401, "unauthorized: authentication required"),
+        "GET /v1.41/distribution/odd:1/json" => ok(json!({"Descriptor": {"digest": "sha256:x y"}})),
+        _ => nothing_else(request),
+    });
+    let engine = patient(&fake);
+    let auth = RegistryAuth::new("e30=".into());
+    let image = "10.99.0.254:5000/team/nginx:1.28";
+    assert_eq!(engine.resolve_image(image, Some(&auth)).await, Ok(Some(format!("{image}@{digest}"))));
+    assert_eq!(fake.requests().last().unwrap().headers.get("x-registry-auth").map(String::as_str), Some("e30="));
+    assert_eq!(engine.resolve_image("gone:1", None).await, Ok(None));
+    assert_eq!(fake.requests().last().unwrap().headers.get("x-registry-auth"), None);
+    assert!(engine.resolve_image("secret:1", None).await.is_err());
+    assert_eq!(engine.resolve_image("odd:1", None).await.unwrap_err().class, Class::Malformed);
+    assert_eq!(engine.resolve_image("../../info", None).await, Ok(None));
+}
