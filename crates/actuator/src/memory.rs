@@ -53,10 +53,12 @@ pub struct Soak {
     pub attempt: Attempt,
     /// The last good before it.
     pub before: Good,
-    /// When it ended.
+    /// When it ended; later, when a proxy ended since.
     pub since: Moment,
     /// The tasks that had failed by then.
     pub ended: BTreeSet<TaskId>,
+    /// How many have failed since.
+    pub failures: usize,
 }
 
 /// How to write a generation again.

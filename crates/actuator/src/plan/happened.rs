@@ -67,7 +67,11 @@ impl Look<'_> {
             let soak = memory.soak.take();
             let good = soak.map(|soak| soak.before);
             let kind = self.found_kind(live, good.as_ref());
-            memory.rollout = Some(Rollout::found(live.attempt, &service.spec, kind, self.now));
+            let mut rollout = Rollout::found(live.attempt, &service.spec, kind, self.now);
+            if let Some(last) = memory.last.as_ref().filter(|last| last.generation == live.attempt.generation) {
+                rollout.reason.clone_from(&last.reason);
+            }
+            memory.rollout = Some(rollout);
             memory.good = good;
             memory.settled = None;
             return (Judgement::Failed { reason }, Tally::default());
@@ -97,12 +101,17 @@ impl Look<'_> {
         let before = before.filter(|good| good.recipe.is_some() && !good.is(live.attempt))?;
         let tasks = self.inventory.tasks.as_ref().filter(|_| rollout.ours && !self.settings.soak.is_zero())?;
         let ended = tasks.iter().filter(|task| has_failed(task)).map(|task| task.id.clone()).collect();
-        Some(Soak { attempt: live.attempt, before: before.clone(), since: self.now, ended })
+        Some(Soak { attempt: live.attempt, before: before.clone(), since: self.now, ended, failures: 0 })
     }
 
     /// Why what Swarm called complete failed after all, if it did.
-    fn soured(&self, service: &RawService, memory: &Memory) -> Option<String> {
-        let (soak, tasks) = (memory.soak.as_ref()?, self.inventory.tasks.as_ref()?);
+    fn soured(&self, service: &RawService, memory: &mut Memory) -> Option<String> {
+        let (soak, tasks) = (memory.soak.as_mut()?, self.inventory.tasks.as_ref()?);
+        let failures = tasks.iter().filter(|task| has_failed(task) && !soak.ended.contains(&task.id)).count();
+        if failures > soak.failures {
+            // It is watched for as long again: a proxy that ends every 20 s is found in 30 s too.
+            (soak.failures, soak.since) = (failures, self.now);
+        }
         let error = keeps_failing(&service.spec, tasks, &soak.ended)?;
         Some(format!("its proxies end after the rollout was complete: {error}"))
     }

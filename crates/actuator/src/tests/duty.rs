@@ -379,6 +379,24 @@ async fn a_generation_whose_proxies_end_after_swarms_watch_is_taken_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_single_proxy_that_ends_again_and_again_is_found_however_slowly_it_does() {
+    let swarm = Swarm::new();
+    let app = swarm.create_network("app").unwrap();
+    let mut one = settings();
+    one.proxy.mode = crate::settings::Mode::Replicated(1);
+    let mut bench = Bench::with(swarm, one);
+    let demo = target("first", &[("demo", &app)]);
+    bench.aim(&demo);
+    bench.until_in_step().await;
+    bench.aim(&target("late", &[("demo", &app), ("late", &app)]));
+    bench.until_in_step().await;
+    bench.proxies_end_every(secs(15), 2).await;
+    bench
+        .until("the last good is back", |bench| bench.live() == (demo.bundle.generation(), demo.bundle.generation(), 1))
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_proxy_that_ends_once_or_late_is_bad_luck() {
     for (wait, soak) in [(5, 30), (40, 30), (5, 0)] {
         let (mut bench, app, _) = Bench::serving_demo().await;

@@ -24,6 +24,8 @@ enum Happening {
     Crash { after: u64, answered: bool },
     /// Somebody is faster at the next update.
     Race,
+    /// A person freezes everything, or goes on.
+    Pause(bool),
     /// Time passes.
     Passes(u8),
 }
@@ -38,6 +40,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(Happening::Remove),
         3 => (0..7_u64, any::<bool>()).prop_map(|(after, answered)| Happening::Crash { after, answered }),
         1 => Just(Happening::Race),
+        1 => any::<bool>().prop_map(Happening::Pause),
         4 => (1..40_u8).prop_map(Happening::Passes),
     ]
 }
@@ -117,6 +120,7 @@ impl World {
                 let faster = |swarm: &Swarm| drop(swarm.set_label(PROXY, "com.example.race", "won"));
                 swarm.inject(Fault::on(Verb::UpdateService).once().first(faster));
             }
+            Happening::Pause(pause) => self.pause(*pause).await,
             Happening::Passes(count) => {
                 for _ in 0..*count {
                     self.pass().await;
@@ -125,10 +129,29 @@ impl World {
         }
     }
 
+    async fn pause(&self, pause: bool) {
+        for _ in 0..2 {
+            let inventory = inspect(&self.bench.swarm, &self.bench.settings).await.unwrap();
+            let order = if pause {
+                crate::orders::pause(&inventory, &self.bench.settings, "frozen")
+            } else {
+                crate::orders::resume(&inventory, &self.bench.settings)
+            };
+            // Refused where there is no service.
+            let steps: Vec<_> = order.unwrap_or_default().into_iter().collect();
+            crate::execute(&self.bench.swarm, &steps, None, &Counters::default()).await;
+        }
+    }
+
     /// A pass, after which everything that is referred to must still be there.
     async fn pass(&mut self) {
+        let before = self.bench.swarm.raw(PROXY);
+        let writes = self.bench.writes().len();
         self.bench.pass().await;
         let swarm = &self.bench.swarm;
+        if before.is_some_and(|service| crate::orders::paused(&service.spec).is_some()) {
+            assert_eq!(self.bench.writes().len(), writes, "it is paused");
+        }
         let Some(service) = swarm.raw_service(PROXY).await.unwrap() else { return };
         let objects = swarm.configs(&self.bench.settings.instance).await.unwrap();
         for spec in [Some(&service.spec), service.previous_spec.as_ref()].into_iter().flatten() {
@@ -141,6 +164,7 @@ impl World {
     /// What the reconciler would do about a hold: leave the suspect out.
     async fn come_to_rest(&mut self) -> Target {
         self.bench.swarm.clear_faults();
+        self.pause(false).await;
         let mut wanted = self.target(&[]);
         for _ in 0..400 {
             self.pass().await;
