@@ -16,7 +16,7 @@ use model::{
 };
 
 use crate::endpoints::{self, Found};
-use crate::holds::{Holds, Standing};
+use crate::holds::{self, Holds, Standing};
 use crate::joining;
 use crate::network::{self, Question};
 use crate::nginx;
@@ -57,7 +57,7 @@ pub fn compile(desired: &Desired, published: &BTreeMap<ClusterName, Published>, 
                 Live::of(published.get(cluster))
             {
                 hold_back(&mut contributions, last_good, holds, &mut report);
-                if settings.clusters[cluster].networks.is_none() {
+                if settings.clusters[cluster].networks.is_none() && holds::a_join_failed(last_good, holds) {
                     join_one_by_one(&mut contributions, live, last_good, desired, &mut report);
                 }
             }
@@ -232,7 +232,7 @@ fn hold_back(contributions: &mut Contributions, last_good: &Manifest, holds: &[H
     }
 }
 
-/// Lets one new network in, and puts the last good contribution in the place of those that need another one.
+/// Lets one new network in, now that a join has failed, and puts the last good contribution in the place of those that need another one.
 fn join_one_by_one(
     contributions: &mut Contributions,
     live: &Manifest,

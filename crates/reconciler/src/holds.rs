@@ -36,6 +36,12 @@ pub(crate) enum Unit {
     Service(ServiceId, Digest),
 }
 
+/// Whether a generation that joined networks has failed, and is held for it.
+pub(crate) fn a_join_failed(last_good: &Manifest, holds: &[Hold]) -> bool {
+    let weighed = Holds::weigh(std::iter::empty(), last_good, holds);
+    holds.iter().any(|hold| !hold.by_hand && weighed.joined(hold))
+}
+
 /// The holds on one cluster, and who is kept out for them.
 #[derive(Debug)]
 pub(crate) struct Holds<'a> {

@@ -1,5 +1,6 @@
-//! Networks join one at a time. A network may have no address left, and a proxy that cannot get one does not start:
-//! where two join at once nobody knows which is to blame.
+//! After a join has failed, networks join one at a time. A network may have no address left, and a proxy that cannot
+//! get one does not start: where two join at once nobody knows which is to blame. As long as none has failed they
+//! join together, since fifty stacks that come at once must not cost fifty rollouts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

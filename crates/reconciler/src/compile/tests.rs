@@ -383,12 +383,19 @@ proptest! {
 }
 
 #[test]
-fn new_networks_join_one_at_a_time_and_services_that_move_are_served_as_before() {
+fn after_a_failed_join_networks_join_one_at_a_time_and_services_that_move_are_served_as_before() {
     let service = |name: &str, network: &str| vip_service(name, &format!("{name}.local"), network, "10.0.0.9");
     let known = contribution("moves", "moves.local", BackendMode::Vip, "n1", "10.0.0.1:8080");
     let created = |name: &str, network: &str, at| with(service(name, network), |s| s.created_at = CreatedAt(at));
     let services = || vec![created("first", "n2", 1), created("moves", "n3", 2), created("second", "n4", 3)];
-    insta::assert_snapshot!(check_main(services(), &live(&[("moves", known.clone())], vec![])), @r"
+    let gone = contribution("gone", "gone.local", BackendMode::Vip, "full", "10.0.0.1:8080");
+    let failed = Hold {
+        generation: Digest::of(b"held"),
+        fragments: [("gone".into(), Fragment { digest: gone.digest(), network: "full".into() })].into(),
+        reason: "no address".into(),
+        by_hand: false,
+    };
+    insta::assert_snapshot!(check_main(services(), &live(&[("moves", known.clone())], vec![failed])), @r"
     main on {n1, n2}
       {first.local} -> first {10.0.0.9:8080}
       {moves.local} -> moves {10.0.0.1:8080}
@@ -397,15 +404,17 @@ fn new_networks_join_one_at_a_time_and_services_that_move_are_served_as_before()
     second: waiting (its network joins after net-n2: one at a time, so that it is known which one fails)
     ");
 
-    // Where the proxies are on a fixed list of networks anyway, and where nothing is published yet, nobody waits.
+    // Where no join has failed, where the proxies are on a fixed list of networks anyway, and where nothing is
+    // published yet, nobody waits.
     let settings_with = |networks: Option<BTreeSet<String>>| {
         let mut settings = settings();
         settings.clusters.values_mut().for_each(|cluster| cluster.networks.clone_from(&networks));
         settings
     };
     let fixed = settings_with(Some(["n1", "n2", "n3", "n4"].map(String::from).into()));
+    let calm = live(&[("moves", known)], vec![]);
     for (published, settings) in
-        [(live(&[("moves", known)], vec![]), fixed), (nothing_published(), settings_with(None))]
+        [(calm.clone(), settings_with(None)), (calm, fixed), (nothing_published(), settings_with(None))]
     {
         let compiled = compile(&desired(services()), &published, &settings);
         assert_eq!(compiled.specs[&main_cluster()].networks.len(), 3);
