@@ -114,8 +114,12 @@ pub async fn pause_and_resume(world: &mut World) -> Result<()> {
         if text.contains("paused") && text.contains("late") { Ok(()) } else { bail!("{text}") }
     })
     .await?;
-    let (status, body) = world.operator().admin("/readyz").await?;
-    ensure!(status == 200 && body.contains("maintenance"), "/readyz is ready and names it: {status} {body}");
+    // The operator reads the label with its next look at the proxy service.
+    wait::until("/readyz is ready and names it", 10 * SECOND, || async {
+        let (status, body) = world.operator().admin("/readyz").await?;
+        if status == 200 && body.contains("maintenance") { Ok(()) } else { bail!("{status} {body}") }
+    })
+    .await?;
     wait::throughout("nothing is written while paused", 8 * SECOND, || async {
         let writes = world.recorder().writes();
         ensure!(writes.is_empty(), "{writes:?}");
