@@ -59,8 +59,12 @@ pub async fn held(world: &mut World) -> Result<()> {
         if held >= 1.0 { Ok(()) } else { bail!("{}", world.operator().command(&["status"]).await?.1) }
     })
     .await?;
-    let (_, text, _) = world.operator().command(&["explain", "crowded"]).await?;
-    ensure!(text.contains("quarantined"), "explain says so: {text}");
+    // While the last good is being written forward, a fresh look cannot yet tell what that was.
+    wait::until("explain says that it is quarantined", 60 * SECOND, || async {
+        let (_, text, _) = world.operator().command(&["explain", "crowded"]).await?;
+        if text.contains("quarantined") { Ok(()) } else { bail!("{text}") }
+    })
+    .await?;
 
     world.serve("late", "late.local", "").await?;
     let started = tokio::time::Instant::now();
