@@ -32,10 +32,9 @@ pub struct World {
     /// How the proxies are published: `host`, unless the scenario sets `ingress` (which needs a kernel with IPVS
     /// to be reached).
     pub publish_mode: &'static str,
+    /// Where the operator serves its admin pages: on a port that was free, so that two runs get on beside each other.
+    admin: String,
 }
-
-/// Where the operator of a scenario serves its admin pages.
-const ADMIN: &str = "127.0.0.1:18717";
 
 impl World {
     /// An empty world on this engine.
@@ -53,6 +52,7 @@ impl World {
             recorder: None,
             operator: None,
             publish_mode: "host",
+            admin: free_address().expect("a free port on loopback"),
         }
     }
 
@@ -86,8 +86,9 @@ impl World {
     pub fn write_config(&self, extra: &str) -> Result<PathBuf> {
         let recorder = self.recorder.as_ref().context("a recorder")?;
         let text = format!(
-            "instance: e2e\nengine:\n  endpoint: unix://{}\nadmin:\n  listen: {ADMIN}\nclusters:\n  main:\n    nginx:\n      version: \"{}\"\n    proxy:\n      image: {}\n      publish_mode: {}\n      ports:\n        http: 80\n{extra}",
+            "instance: e2e\nengine:\n  endpoint: unix://{}\nadmin:\n  listen: {}\nclusters:\n  main:\n    nginx:\n      version: \"{}\"\n    proxy:\n      image: {}\n      publish_mode: {}\n      ports:\n        http: 80\n{extra}",
             recorder.socket().display(),
+            self.admin,
             self.exports.get("NGINX_VERSION").map(String::as_str).unwrap_or("1.22.1"),
             self.export("PROXY_IMAGE"),
             self.publish_mode,
@@ -109,7 +110,7 @@ impl World {
             self.recorder = Some(Recorder::start(socket, self.engine_socket.clone())?);
         }
         let config = self.write_config(extra)?;
-        self.operator = Some(Operator::start(&self.directory, &config, ADMIN)?);
+        self.operator = Some(Operator::start(&self.directory, &config, &self.admin)?);
         self.operator().ready().await?;
         if self.publish_mode != "host" {
             return self.settled(Duration::from_secs(60)).await;
@@ -266,4 +267,8 @@ impl World {
         }
         Ok(())
     }
+}
+
+fn free_address() -> std::io::Result<String> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
