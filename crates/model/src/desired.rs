@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CreatedAt, Host, NetworkId, NodeId, Problem, ServiceId, TaskId};
+use crate::values::SecretName;
+use crate::{CreatedAt, Host, NetworkId, NodeId, Options, Problem, SecretId, ServiceId, TaskId};
 
 /// Every candidate service of the cluster, with what routing needs to know of it and nothing that routing
 /// does not depend on: no replica counts, no images, no versions. Two values that are equal route alike.
@@ -17,6 +18,8 @@ pub struct Desired {
     pub services: imbl::OrdMap<ServiceId, Arc<Service>>,
     /// The networks that candidates are attached to and a proxy can join.
     pub networks: imbl::OrdMap<NetworkId, Arc<Network>>,
+    /// Those of the cluster's secrets whose name a candidate's labels say, with or without its stack's.
+    pub secrets: imbl::OrdMap<SecretName, SecretId>,
 }
 
 /// A service that asks to be routed.
@@ -59,6 +62,8 @@ pub struct Request {
     pub default_backend: bool,
     /// The service cluster that should serve it; empty for the one without a name.
     pub service_cluster: String,
+    /// Everything else that can be asked for; secrets by the names that the labels say.
+    pub options: Options,
 }
 
 /// Where the proxy sends requests.

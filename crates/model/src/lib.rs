@@ -10,11 +10,13 @@ mod digest;
 pub mod labels;
 mod manifest;
 mod names;
+mod options;
 mod problem;
 mod published;
 mod report;
 mod shard;
 mod spec;
+pub mod values;
 
 pub use bundle::{Bundle, File, SecretMount, Target};
 pub use desired::{BackendMode, Backends, Desired, Network, Request, Scale, Service, Task};
@@ -24,8 +26,9 @@ pub use names::{
     ClusterName, ConfigId, CreatedAt, Host, HostError, InstanceName, NameError, NetworkId, NodeId, SecretId, ServiceId,
     TaskId,
 };
+pub use options::{BackendTls, HostOptions, Options, RouteOptions, Secrets, ServerOptions, Sticky, Tls};
 pub use problem::{Code, Problem};
 pub use published::{Fragment, Hold, Published};
 pub use report::{NetworkChoice, Report, ServiceReport, TaskVerdict, Verdict};
 pub use shard::{Shard, split};
-pub use spec::{Contribution, Group, ProxySpec};
+pub use spec::{Contribution, Group, ProxySpec, Route};

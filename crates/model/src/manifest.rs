@@ -160,6 +160,8 @@ mod tests {
                     mode: BackendMode::Vip,
                     network: NetworkId::new("network"),
                     endpoints: BTreeSet::from(["10.0.0.1:80".parse().unwrap()]),
+                    options: crate::Options::default(),
+                    secrets: crate::Secrets::new(),
                 };
                 let publication =
                     Publication { fragment: contribution.digest(), reason: "has run".into(), contribution };

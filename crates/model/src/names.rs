@@ -124,6 +124,11 @@ impl Host {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether it stands for all hosts below a name.
+    pub fn is_wildcard(&self) -> bool {
+        self.0.starts_with("*.")
+    }
 }
 
 fn check_label(label: &str) -> Result<(), HostError> {

@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BackendMode, ClusterName, CreatedAt, Digest, Host, NetworkId, ServiceId};
+use crate::values::{Hsts, Path, RedirectTo};
+use crate::{
+    BackendMode, ClusterName, CreatedAt, Digest, Host, NetworkId, Options, RouteOptions, Secrets, ServiceId, Tls,
+};
 
 /// What one service adds to a proxy: the smallest thing that is published, withdrawn or quarantined.
 ///
@@ -29,6 +32,12 @@ pub struct Contribution {
     pub network: NetworkId,
     /// Where its requests go; never empty.
     pub endpoints: BTreeSet<SocketAddr>,
+    /// What it asks for beyond that; every secret by its whole name.
+    #[serde(default, skip_serializing_if = "Options::is_default")]
+    pub options: Options,
+    /// Which secrets those are: exactly the ones that `options` names.
+    #[serde(default, skip_serializing_if = "Secrets::is_empty")]
+    pub secrets: Secrets,
 }
 
 impl Contribution {
@@ -47,22 +56,43 @@ pub struct ProxySpec {
     pub cluster: ClusterName,
     /// The host groups. Every host is in one group, and the groups are in the order of their first host.
     pub groups: Vec<Group>,
-    /// Who answers unknown hosts; in order of creation, then id. Empty: the proxy itself, with 503.
-    pub default_backends: Vec<ServiceId>,
+    /// Who answers unknown hosts: a group without hosts. None: the proxy itself, with 503.
+    pub default_backend: Option<Group>,
     /// The addresses of every service named above.
     pub endpoints: BTreeMap<ServiceId, BTreeSet<SocketAddr>>,
+    /// The secrets that the proxies need.
+    pub secrets: Secrets,
     /// The networks that the proxies must be on.
     pub networks: BTreeSet<NetworkId>,
     /// What each service adds, as published in the manifest.
     pub contributions: BTreeMap<ServiceId, Arc<Contribution>>,
 }
 
-/// Hosts that are answered by the same services: one upstream, one server block.
+/// Hosts that are answered alike: the same options, and the same services at the same paths.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
-    /// The hosts; never empty.
+    /// The hosts; empty only for the default backend.
     pub hosts: BTreeSet<Host>,
-    /// Who answers them, in order of creation, then id; never empty.
+    /// How TLS is spoken; `None`: plain HTTP only.
+    pub tls: Option<Tls>,
+    /// Whether plain HTTP is redirected to HTTPS. Only with `tls`.
+    pub ssl_only: bool,
+    /// Strict-Transport-Security, sent over TLS.
+    pub hsts: Option<Hsts>,
+    /// Whereto every request is redirected, unless it came there already.
+    pub redirect: Option<RedirectTo>,
+    /// Who answers which paths, the longest path first; never empty. A path that is in none is answered with 404.
+    pub routes: Vec<Route>,
+}
+
+/// A path and everything below it, as far as no longer one is there.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Route {
+    /// The path.
+    pub path: Path,
+    /// What is demanded there.
+    pub options: RouteOptions,
+    /// Who answers it, in order of creation, then id; never empty.
     pub services: Vec<ServiceId>,
 }
 
@@ -70,5 +100,10 @@ impl Group {
     /// The host that names the group.
     pub fn first_host(&self) -> &Host {
         self.hosts.first().expect("a group has a host")
+    }
+
+    /// Everyone who answers one of its paths.
+    pub fn services(&self) -> BTreeSet<&ServiceId> {
+        self.routes.iter().flat_map(|route| &route.services).collect()
     }
 }

@@ -201,6 +201,8 @@ fn contribute(
                 mode: request.backend_mode,
                 network: chosen.choice.id,
                 endpoints,
+                options: request.options.clone(),
+                secrets: Secrets::new(),
             })
         }
     }

@@ -64,7 +64,7 @@ fn withdrawn(id: &ServiceId, old: &Contribution, report: &Report) -> String {
 
 /// Names everything that changed, destructured so that a new field cannot be forgotten here.
 fn changed(old: &Contribution, new: &Contribution, desired: &Desired) -> String {
-    let Contribution { name, created_at: _, hosts, default_backend, mode, network, endpoints } = new;
+    let Contribution { name, created_at: _, hosts, default_backend, mode, network, endpoints, options, secrets } = new;
     let mut parts = Vec::new();
     if *hosts != old.hosts {
         parts.push(format!("hosts of {name} changed"));
@@ -90,6 +90,11 @@ fn changed(old: &Contribution, new: &Contribution, desired: &Desired) -> String 
                 }
             }
         });
+    }
+    if *options != old.options {
+        parts.push(format!("options of {name} changed"));
+    } else if *secrets != old.secrets {
+        parts.push(format!("secrets of {name} were replaced"));
     }
     if parts.is_empty() { format!("{name} changed") } else { parts.join(", ") }
 }

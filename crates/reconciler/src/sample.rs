@@ -5,8 +5,8 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use model::{
-    BackendMode, Backends, ClusterName, Contribution, CreatedAt, Desired, Digest, Host, Manifest, Network, Publication,
-    Published, Request, Scale, Service, ServiceId, Task,
+    BackendMode, Backends, ClusterName, Contribution, CreatedAt, Desired, Digest, Host, Manifest, Network, Options,
+    Publication, Published, Request, Scale, Secrets, Service, ServiceId, Task,
 };
 
 use crate::{ClusterSettings, Settings};
@@ -38,6 +38,7 @@ fn service(name: &str, hosts: &str, network: &str, mode: BackendMode, backends: 
             backend_mode: mode,
             default_backend: hosts.is_empty(),
             service_cluster: String::new(),
+            options: Options::default(),
         }),
         warnings: Vec::new(),
         scale: Scale::AtLeastOne,
@@ -79,7 +80,7 @@ pub(crate) fn desired(services: impl IntoIterator<Item = Service>) -> Desired {
         .flat_map(|service| service.networks.iter())
         .map(|id| (id.clone(), Arc::new(Network { id: id.clone(), name: format!("net-{id}") })))
         .collect();
-    Desired { services, networks }
+    Desired { services, networks, secrets: imbl::OrdMap::new() }
 }
 
 pub(crate) fn contribution(name: &str, hosts: &str, mode: BackendMode, network: &str, endpoint: &str) -> Contribution {
@@ -91,6 +92,8 @@ pub(crate) fn contribution(name: &str, hosts: &str, mode: BackendMode, network: 
         mode,
         network: network.into(),
         endpoints: BTreeSet::from([endpoint.parse().unwrap()]),
+        options: Options::default(),
+        secrets: Secrets::new(),
     }
 }
 

@@ -1,0 +1,72 @@
+//! Networks and addresses.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use super::ValueError;
+
+/// A network or an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cidr {
+    address: IpAddr,
+    length: u8,
+}
+
+impl Cidr {
+    /// What is possible.
+    pub const ALLOWED: &'static str = "an address or a network, such as 10.0.0.0/8 or fd00::/8";
+}
+
+impl FromStr for Cidr {
+    type Err = ValueError;
+
+    /// Reads `10.0.0.0/8`, `fd00::/8`, or an address alone.
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let refuse = || ValueError::new(text, Self::ALLOWED);
+        let (address, length) = match text.split_once('/') {
+            Some((address, length)) => (address, Some(length)),
+            None => (text, None),
+        };
+        let address = address.parse::<IpAddr>().map_err(|_| refuse())?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        if length.is_some_and(|length| length.starts_with('+')) {
+            // Rust would read it.
+            return Err(refuse());
+        }
+        let length = match length.map(str::parse::<u8>) {
+            None => most,
+            Some(Ok(length)) if length <= most => length,
+            Some(_) => return Err(refuse()),
+        };
+        Ok(Self { address, length })
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.length)
+    }
+}
+
+super::as_text!(Cidr);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_and_addresses_are_read() {
+        for (written, read) in [
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("10.1.2.3", "10.1.2.3/32"),
+            ("fd00::/8", "fd00::/8"),
+            ("0.0.0.0/0", "0.0.0.0/0"),
+        ] {
+            assert_eq!(written.parse::<Cidr>().unwrap().to_string(), read);
+        }
+        for bad in ["", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/+8", "example.org", "10.0.0.0/8;", "::/129"] {
+            assert!(bad.parse::<Cidr>().is_err(), "{bad:?}");
+        }
+    }
+}
