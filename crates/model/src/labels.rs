@@ -14,6 +14,48 @@ pub const BACKEND_MODE: &str = "com.docker.lb.backend_mode";
 pub const DEFAULT_BACKEND: &str = "com.docker.lb.default_backend";
 /// The name of the service cluster whose proxies serve this service.
 pub const SERVICE_CLUSTER: &str = "com.docker.lb.service_cluster";
+/// The path of the hosts that the service answers, with everything below it.
+pub const CONTEXT_ROOT: &str = "com.docker.lb.context_root";
+/// `true`: the application sees `/` in the place of the context root.
+pub const CONTEXT_ROOT_REWRITE: &str = "com.docker.lb.context_root_rewrite";
+/// The secret with the certificate for TLS.
+pub const SSL_CERT: &str = "com.docker.lb.ssl_cert";
+/// The secret with its private key.
+pub const SSL_KEY: &str = "com.docker.lb.ssl_key";
+/// The secret with the authorities of clients' certificates.
+pub const CLIENT_CA_CERT: &str = "com.docker.lb.client_ca_cert";
+/// `true`: the application ends TLS itself.
+pub const SSL_PASSTHROUGH: &str = "com.docker.lb.ssl_passthrough";
+/// `true`: plain HTTP is redirected to HTTPS.
+pub const SSL_ONLY: &str = "com.docker.lb.ssl_only";
+/// `true`: the application is spoken to over TLS.
+pub const SSL_BACKEND: &str = "com.docker.lb.ssl_backend";
+/// `none`: whatever certificate it has.
+pub const SSL_BACKEND_TLS_VERIFY: &str = "com.docker.lb.ssl_backend_tls_verify";
+/// Hosts that are redirected, and whereto.
+pub const REDIRECTS: &str = "com.docker.lb.redirects";
+/// Paths of WebSockets.
+pub const WEBSOCKET_ENDPOINTS: &str = "com.docker.lb.websocket_endpoints";
+/// Failures after which a task is set aside.
+pub const MAX_FAILS: &str = "com.docker.lb.max_fails";
+/// For how long.
+pub const FAIL_TIMEOUT: &str = "com.docker.lb.fail_timeout";
+/// The service's share of a route.
+pub const WEIGHT: &str = "com.docker.lb.weight";
+/// The longest wait for the application.
+pub const TIMEOUT: &str = "com.docker.lb.timeout";
+/// The largest request body.
+pub const MAX_BODY_SIZE: &str = "com.docker.lb.max_body_size";
+/// Strict-Transport-Security.
+pub const HSTS: &str = "com.docker.lb.hsts";
+/// The only addresses that are let in.
+pub const ALLOW: &str = "com.docker.lb.allow";
+/// Addresses that are not.
+pub const DENY: &str = "com.docker.lb.deny";
+/// The secret with users and hashed passwords.
+pub const BASIC_AUTH: &str = "com.docker.lb.basic_auth";
+/// Requests that one address may make.
+pub const RATE_LIMIT: &str = "com.docker.lb.rate_limit";
 /// Sticky sessions by the application's cookie: not possible in VIP mode.
 pub const STICKY_SESSION_COOKIE: &str = "com.docker.lb.sticky_session_cookie";
 /// Sticky sessions by the client's address: not possible in VIP mode.

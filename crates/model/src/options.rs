@@ -65,6 +65,17 @@ pub enum Tls {
     Passthrough,
 }
 
+impl Tls {
+    /// Every secret that is named.
+    pub fn secrets(&self) -> impl Iterator<Item = &SecretName> {
+        let (always, authorities) = match self {
+            Tls::Terminate { certificate, key, client_ca } => (Some([certificate, key]), client_ca.as_ref()),
+            Tls::Passthrough => (None, None),
+        };
+        always.into_iter().flatten().chain(authorities)
+    }
+}
+
 /// Options of a path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -147,12 +158,7 @@ impl Options {
 
     /// Every secret that is named, for whoever has to find them.
     pub fn secrets(&self) -> BTreeSet<&SecretName> {
-        let mut names: BTreeSet<&SecretName> = self.route.basic_auth.iter().collect();
-        if let Some(Tls::Terminate { certificate, key, client_ca }) = &self.host.tls {
-            names.extend([certificate, key]);
-            names.extend(client_ca);
-        }
-        names
+        self.host.tls.iter().flat_map(Tls::secrets).chain(&self.route.basic_auth).collect()
     }
 
     /// The same options with every secret by the name that `rename` gives it.

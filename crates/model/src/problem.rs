@@ -108,6 +108,10 @@ codes! {
     Quarantined = "quarantined",
     /// The last list of its tasks failed; the tasks known before are served.
     StaleTasks = "stale_tasks",
+    /// An older service on the same host says something else.
+    Conflict = "conflict",
+    /// A label names a secret that does not exist.
+    UnknownSecret = "unknown_secret",
     /// Its part of the proxy's files is larger than a config object may be.
     TooLarge = "too_large",
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::values::{Hsts, Path, RedirectTo};
+use crate::values::{Hsts, Path, RedirectTo, SecretName};
 use crate::{
     BackendMode, ClusterName, CreatedAt, Digest, Host, NetworkId, Options, RouteOptions, Secrets, ServiceId, Tls,
 };
@@ -75,13 +75,16 @@ pub struct Group {
     pub hosts: BTreeSet<Host>,
     /// How TLS is spoken; `None`: plain HTTP only.
     pub tls: Option<Tls>,
+    /// Who gets the bytes of TLS connections, in order of creation, then id; empty unless `tls` passes them through.
+    pub passthrough: Vec<ServiceId>,
     /// Whether plain HTTP is redirected to HTTPS. Only with `tls`.
     pub ssl_only: bool,
     /// Strict-Transport-Security, sent over TLS.
     pub hsts: Option<Hsts>,
     /// Whereto every request is redirected, unless it came there already.
     pub redirect: Option<RedirectTo>,
-    /// Who answers which paths, the longest path first; never empty. A path that is in none is answered with 404.
+    /// Who answers which paths, in the order of the paths; empty only where everything is passed through. A path that is
+    /// below none of them is answered with 404.
     pub routes: Vec<Route>,
 }
 
@@ -102,8 +105,13 @@ impl Group {
         self.hosts.first().expect("a group has a host")
     }
 
-    /// Everyone who answers one of its paths.
+    /// Everyone who answers one of its paths or gets its bytes.
     pub fn services(&self) -> BTreeSet<&ServiceId> {
-        self.routes.iter().flat_map(|route| &route.services).collect()
+        self.routes.iter().flat_map(|route| &route.services).chain(&self.passthrough).collect()
+    }
+    /// Every secret that it needs.
+    pub fn secrets(&self) -> BTreeSet<&SecretName> {
+        let of_tls = self.tls.iter().flat_map(Tls::secrets);
+        of_tls.chain(self.routes.iter().filter_map(|route| route.options.basic_auth.as_ref())).collect()
     }
 }

@@ -74,6 +74,7 @@ pub fn read(service: &swarm::Service) -> Option<Reading> {
             backend_mode,
             default_backend,
             service_cluster: text(&labels, labels::SERVICE_CLUSTER).unwrap_or_default(),
+            options: model::Options::default(),
         }),
         // Whatever is missing above has left its problem.
         _ => Err(problems),

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use dovetail_reconciler::{ClusterSettings, Settings, compile, nginx, target};
 use model::{
-    BackendMode, Backends, ClusterName, CreatedAt, Desired, Host, Network, NetworkId, Published, Request, Scale,
-    Service, ServiceId, Task,
+    BackendMode, Backends, ClusterName, CreatedAt, Desired, Host, Network, NetworkId, Options, Published, Request,
+    Scale, Service, ServiceId, Task,
 };
 use tokio::time::Instant;
 
@@ -84,6 +84,7 @@ fn desired(services: u32) -> Desired {
                 backend_mode: if vip { BackendMode::Vip } else { BackendMode::Task },
                 default_backend: false,
                 service_cluster: String::new(),
+                options: Options::default(),
             }),
             warnings: Vec::new(),
             scale: Scale::AtLeastOne,
@@ -96,5 +97,6 @@ fn desired(services: u32) -> Desired {
         networks: [(network.clone(), Arc::new(Network { id: network.clone(), name: "network".into() }))]
             .into_iter()
             .collect(),
+        secrets: imbl::OrdMap::new(),
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::{Bundle, Desired, File, Manifest, ProxySpec, Publication, Report, ServiceId, Verdict};
+use model::{Bundle, Desired, File, Manifest, ProxySpec, Publication, Report, SecretMount, ServiceId, Verdict};
 
 use crate::check::{Violation, check};
 use crate::nginx;
@@ -36,7 +36,11 @@ pub fn bundle(
 ) -> Bundle {
     let files: BTreeMap<String, File> =
         nginx::render(spec, settings).into_iter().map(|(path, text)| (path, File::new(text.into_bytes()))).collect();
-    let secrets = BTreeSet::new();
+    let secrets: BTreeSet<SecretMount> = spec
+        .secrets
+        .iter()
+        .map(|(name, id)| SecretMount { id: id.clone(), name: name.to_string(), target: name.to_string() })
+        .collect();
     let manifest = Manifest {
         cluster: spec.cluster.clone(),
         generation: Bundle::digest(&files, &spec.networks, &secrets),

@@ -11,15 +11,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::{
-    ClusterName, Code, Contribution, Desired, Group, Hold, Host, Manifest, Problem, ProxySpec, Published, Report,
-    Request, Service, ServiceId, ServiceReport, Verdict,
+    ClusterName, Code, Contribution, Desired, Hold, Manifest, Problem, ProxySpec, Published, Report, Request, Service,
+    ServiceId, ServiceReport, Verdict,
 };
 
 use crate::endpoints::{self, Found};
+use crate::groups::{self, Contributions, Grouped};
 use crate::holds::{self, Holds, Standing};
 use crate::joining;
 use crate::network::{self, Question};
 use crate::nginx;
+use crate::secrets;
 use crate::settings::{ClusterSettings, Settings};
 
 /// The outcome.
@@ -61,14 +63,13 @@ pub fn compile(desired: &Desired, published: &BTreeMap<ClusterName, Published>, 
                     join_one_by_one(&mut contributions, live, last_good, desired, &mut report);
                 }
             }
+            refuse_split_over_tls(&mut contributions, &mut report);
             refuse_too_large(&mut contributions, &mut report);
-            (cluster.clone(), assemble(cluster, contributions))
+            (cluster.clone(), assemble(cluster, contributions, &mut report))
         })
         .collect();
     Compiled { specs, report }
 }
-
-type Contributions = BTreeMap<ServiceId, Arc<Contribution>>;
 
 /// What is known to be live in one cluster.
 #[derive(Clone, Copy)]
@@ -177,6 +178,16 @@ fn contribute(
     };
     about.network = Some(chosen.choice.clone());
     about.warnings.extend(chosen.warning);
+    let (options, secrets, waits) = match secrets::resolve(&request.options, service.stack.as_deref(), &desired.secrets)
+    {
+        Ok((options, secrets)) => (options, secrets, false),
+        Err(problem) => {
+            about.problems.push(problem);
+            // A rotation that is half done: the new name is said, and its secret is not there yet.
+            let live = live?;
+            (live.options.clone(), live.secrets.clone(), true)
+        }
+    };
     match endpoints::find(service, request.port, &chosen.choice, live) {
         Found::Never(problem) => {
             about.problems.push(problem);
@@ -191,7 +202,8 @@ fn contribute(
         Found::Some { endpoints, reason, tasks, warning } => {
             about.tasks = tasks;
             about.warnings.extend(warning);
-            about.verdict = Verdict::Routed { reason };
+            let before = if waits { ", with the options it had before" } else { "" };
+            about.verdict = Verdict::Routed { reason: format!("{reason}{before}") };
             about.endpoints.clone_from(&endpoints);
             Some(Contribution {
                 name: service.name.clone(),
@@ -201,8 +213,8 @@ fn contribute(
                 mode: request.backend_mode,
                 network: chosen.choice.id,
                 endpoints,
-                options: request.options.clone(),
-                secrets: Secrets::new(),
+                options,
+                secrets,
             })
         }
     }
@@ -260,19 +272,31 @@ fn join_one_by_one(
     }
 }
 
+/// Refuses services that ask for the other way of TLS than an older one on their host.
+fn refuse_split_over_tls(contributions: &mut Contributions, report: &mut Report) {
+    for (id, problem) in groups::split_over_tls(contributions) {
+        contributions.remove(&id);
+        refuse(&id, problem, report);
+    }
+}
+
 /// Refuses services until every group fits into a config object. In a group that does not fit, the service with
 /// the most text of its own goes first, then the youngest: a small service is not the one who pays.
 fn refuse_too_large(contributions: &mut Contributions, report: &mut Report) {
     while let Some((id, size)) = largest_of_a_group_too_large(contributions) {
         contributions.remove(&id);
-        let Some(about) = report.services.get_mut(&id) else { continue };
-        about.problems.push(
+        let problem =
             Problem::new(Code::TooLarge, format!("its hosts and tasks need {size} bytes of the proxy's files"))
-                .allowed(format!("{} bytes for all services that share a host", nginx::PIECE_LIMIT)),
-        );
-        about.verdict = Verdict::Refused;
-        about.endpoints.clear();
+                .allowed(format!("{} bytes for all services that share a host", nginx::PIECE_LIMIT));
+        refuse(&id, problem, report);
     }
+}
+
+fn refuse(id: &ServiceId, problem: Problem, report: &mut Report) {
+    let Some(about) = report.services.get_mut(id) else { return };
+    about.problems.push(problem);
+    about.verdict = Verdict::Refused;
+    about.endpoints.clear();
 }
 
 fn largest_of_a_group_too_large(contributions: &Contributions) -> Option<(ServiceId, usize)> {
@@ -280,12 +304,13 @@ fn largest_of_a_group_too_large(contributions: &Contributions) -> Option<(Servic
     if contributions.values().map(|contribution| nginx::weight(contribution)).sum::<usize>() <= nginx::PIECE_LIMIT {
         return None;
     }
-    let members = groups(contributions).into_iter().map(|group| group.services);
-    for services in members.chain([default_backends(contributions)]) {
+    let grouped = groups::group(contributions);
+    for group in grouped.groups.iter().chain(&grouped.default_backend) {
+        let services = group.services();
         let weight = |id: &ServiceId| nginx::weight(&contributions[id]);
-        if services.iter().map(weight).sum::<usize>() > nginx::PIECE_LIMIT {
+        if services.iter().map(|id| weight(id)).sum::<usize>() > nginx::PIECE_LIMIT {
             return services
-                .iter()
+                .into_iter()
                 .max_by_key(|id| (weight(id), contributions[*id].created_at, *id))
                 .map(|id| (id.clone(), weight(id)));
         }
@@ -295,46 +320,22 @@ fn largest_of_a_group_too_large(contributions: &Contributions) -> Option<(Servic
 
 /// The networks are those that are needed, also where the proxies are on a fixed list: the actuator reads that list
 /// from the cluster, where it finds networks that no candidate is on. Here a generation would depend on who is.
-fn assemble(cluster: &ClusterName, contributions: Contributions) -> ProxySpec {
+fn assemble(cluster: &ClusterName, contributions: Contributions, report: &mut Report) -> ProxySpec {
+    let Grouped { groups, default_backend, conflicts } = groups::group(&contributions);
+    for (id, problem) in conflicts {
+        if let Some(about) = report.services.get_mut(&id) {
+            about.warnings.push(problem);
+        }
+    }
     ProxySpec {
         cluster: cluster.clone(),
-        groups: groups(&contributions),
-        default_backends: default_backends(&contributions),
+        groups,
+        default_backend,
         endpoints: contributions.iter().map(|(id, from)| (id.clone(), from.endpoints.clone())).collect(),
+        secrets: contributions.values().flat_map(|from| from.secrets.clone()).collect(),
         networks: contributions.values().map(|from| from.network.clone()).collect(),
         contributions,
     }
-}
-
-/// Hosts that the same services answer, together. Options that belong to a host will be merged here: the oldest
-/// service's win, a disagreement is a conflict. No service can set any yet.
-fn groups(contributions: &Contributions) -> Vec<Group> {
-    let mut by_host: BTreeMap<&Host, Vec<&ServiceId>> = BTreeMap::new();
-    for id in oldest_first(contributions) {
-        for host in &contributions[id].hosts {
-            by_host.entry(host).or_default().push(id);
-        }
-    }
-    let mut by_services: BTreeMap<Vec<&ServiceId>, BTreeSet<Host>> = BTreeMap::new();
-    for (host, services) in by_host {
-        by_services.entry(services).or_default().insert(host.clone());
-    }
-    let mut groups: Vec<Group> = by_services
-        .into_iter()
-        .map(|(services, hosts)| Group { hosts, services: services.into_iter().cloned().collect() })
-        .collect();
-    groups.sort_by(|one, other| one.first_host().cmp(other.first_host()));
-    groups
-}
-
-fn default_backends(contributions: &Contributions) -> Vec<ServiceId> {
-    oldest_first(contributions).into_iter().filter(|id| contributions[*id].default_backend).cloned().collect()
-}
-
-fn oldest_first(contributions: &Contributions) -> Vec<&ServiceId> {
-    let mut ids: Vec<&ServiceId> = contributions.keys().collect();
-    ids.sort_by_key(|id| (contributions[*id].created_at, *id));
-    ids
 }
 
 #[cfg(test)]

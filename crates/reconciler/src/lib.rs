@@ -15,6 +15,7 @@ mod check;
 mod compile;
 mod counters;
 mod endpoints;
+mod groups;
 mod holds;
 mod joining;
 mod network;
@@ -23,6 +24,7 @@ mod pass;
 mod reason;
 #[cfg(test)]
 mod sample;
+mod secrets;
 mod settings;
 
 pub use bundle::{bundle, target};

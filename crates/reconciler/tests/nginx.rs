@@ -12,8 +12,8 @@ use std::time::Duration;
 use dovetail_reconciler::nginx::{self, AccessLog, ErrorLogLevel, Forwarded, Text, Workers};
 use dovetail_reconciler::{ClusterSettings, Settings, check, compile};
 use model::{
-    BackendMode, Backends, ClusterName, CreatedAt, Desired, Host, Network, NetworkId, Published, Request, Scale,
-    Service, Task,
+    BackendMode, Backends, ClusterName, CreatedAt, Desired, Host, Network, NetworkId, Options, Published, Request,
+    Scale, Service, Task,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -37,6 +37,7 @@ fn service(name: &str, hosts: &str, mode: BackendMode, addresses: &[Ipv4Addr], p
             backend_mode: mode,
             default_backend: hosts.is_empty(),
             service_cluster: String::new(),
+            options: Options::default(),
         }),
         warnings: Vec::new(),
         scale: Scale::AtLeastOne,
@@ -69,6 +70,7 @@ fn files(services: &[Service], settings: &nginx::Settings) -> BTreeMap<String, S
         networks: [(NetworkId::new("n1"), Arc::new(Network { id: "n1".into(), name: "app".into() }))]
             .into_iter()
             .collect(),
+        secrets: imbl::OrdMap::new(),
     };
     let of_cluster = ClusterSettings { nginx: settings.clone(), ..ClusterSettings::default() };
     let all = Settings { clusters: BTreeMap::from([(cluster.clone(), of_cluster)]) };

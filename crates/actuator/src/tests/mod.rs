@@ -52,6 +52,8 @@ fn target(reason: &str, routes: &[(&str, &NetworkId)]) -> Target {
             mode: BackendMode::Vip,
             network: (*network).clone(),
             endpoints: BTreeSet::from(["10.0.0.9:8080".parse().unwrap()]),
+            options: model::Options::default(),
+            secrets: model::Secrets::new(),
         };
         text.push_str(&format!("{name}\n"));
         let publication = Publication { fragment: contribution.digest(), reason: "has run".into(), contribution };

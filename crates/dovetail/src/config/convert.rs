@@ -11,7 +11,7 @@ use reconciler::nginx;
 
 use super::{
     AccessLog, ClusterSettings, Config, ErrorLogLevel, FailureAction, Forwarded, ImagePolicy, Nginx, Parallelism,
-    Proxy, PublishMode, UpdateOrder, Workers,
+    Proxy, PublishMode, TlsProtocol, UpdateOrder, Workers,
 };
 
 /// The port that nginx listens on inside its container.
@@ -47,7 +47,7 @@ impl Config {
     pub(super) fn cluster(&self, name: &ClusterName, cluster: &ClusterSettings) -> Result<ClusterParts, Complaint> {
         let networks: Option<BTreeSet<String>> =
             cluster.networks.as_ref().map(|names| names.iter().map(|name| name.0.clone()).collect());
-        let nginx = nginx_settings(&cluster.nginx)?;
+        let nginx = nginx_settings(&cluster.nginx, &cluster.proxy.ports)?;
         let mut proxy = proxy_settings(&cluster.proxy, &cluster.nginx);
         proxy.networks = networks.clone();
         let mut actuator = actuator::Settings::new(self.instance.0.clone(), name.clone(), proxy);
@@ -107,7 +107,6 @@ fn proxy_settings(proxy: &Proxy, nginx: &Nginx) -> ProxySettings {
         },
     };
     let host = proxy.publish_mode == PublishMode::Host;
-    let published = |port: Option<super::Port>| port.and_then(|port| u16::try_from(port.0).ok());
     let mut ports = Vec::new();
     ports.extend(published(proxy.ports.http).map(|published| settings::Port { published, target: HTTP_TARGET }));
     ports.extend(published(proxy.ports.https).map(|published| settings::Port { published, target: HTTPS_TARGET }));
@@ -153,7 +152,18 @@ fn default_test(nginx: &Nginx) -> Vec<String> {
     vec!["CMD-SHELL".into(), line]
 }
 
-fn nginx_settings(nginx: &Nginx) -> Result<nginx::Settings, Complaint> {
+fn admin_lines(block: &'static str, lines: &[String]) -> Result<Vec<nginx::AdminLine>, Complaint> {
+    let line = |line: &String| {
+        nginx::AdminLine::parse(line).map_err(|error| (vec!["nginx", "extra", block], error.to_string()))
+    };
+    lines.iter().map(line).collect()
+}
+
+fn published(port: Option<super::Port>) -> Option<u16> {
+    port.and_then(|port| u16::try_from(port.0).ok())
+}
+
+fn nginx_settings(nginx: &Nginx, ports: &super::Ports) -> Result<nginx::Settings, Complaint> {
     let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
     let text = |key: &'static str, word: &super::Word| {
         nginx::Text::parse(&word.0).map_err(|error| (vec!["nginx", key], error.to_string()))
@@ -162,7 +172,7 @@ fn nginx_settings(nginx: &Nginx) -> Result<nginx::Settings, Complaint> {
         .trusted_proxies
         .iter()
         .map(|network| network.0.parse())
-        .collect::<Result<_, nginx::ValueError>>()
+        .collect::<Result<_, model::values::ValueError>>()
         .map_err(|error| (vec!["nginx", "trusted_proxies"], error.to_string()))?;
     let defaults = nginx::Settings::default();
     let settings = nginx::Settings {
@@ -177,6 +187,31 @@ fn nginx_settings(nginx: &Nginx) -> Result<nginx::Settings, Complaint> {
         worker_shutdown_timeout: nginx.worker_shutdown_timeout.0,
         pid_path: defaults.pid_path,
         http_port: NonZeroU16::new(HTTP_TARGET).expect("80 is not 0"),
+        https_port: NonZeroU16::new(HTTPS_TARGET).expect("443 is not 0"),
+        published_https: published(nginx.https_redirect_port.or(ports.https)).and_then(NonZeroU16::new),
+        ssl_protocols: nginx
+            .ssl_protocols
+            .iter()
+            .map(|protocol| match protocol {
+                TlsProtocol::V1_0 => nginx::TlsProtocol::V1_0,
+                TlsProtocol::V1_1 => nginx::TlsProtocol::V1_1,
+                TlsProtocol::V1_2 => nginx::TlsProtocol::V1_2,
+                TlsProtocol::V1_3 => nginx::TlsProtocol::V1_3,
+            })
+            .collect(),
+        ssl_ciphers: text("ssl_ciphers", &nginx.ssl_ciphers)?,
+        backend_authorities: text("backend_authorities", &nginx.backend_authorities)?,
+        dynamic_modules: nginx
+            .dynamic_modules
+            .iter()
+            .map(|module| text("dynamic_modules", module))
+            .collect::<Result<_, Complaint>>()?,
+        extra: nginx::ExtraLines {
+            main: admin_lines("main", &nginx.extra.main)?,
+            http: admin_lines("http", &nginx.extra.http)?,
+            stream: admin_lines("stream", &nginx.extra.stream)?,
+        },
+        trailing_slash_redirect: nginx.compat.trailing_slash_redirect,
         proxy_protocol: nginx.proxy_protocol,
         trusted_proxies,
         forwarded: match nginx.forwarded {

@@ -21,7 +21,8 @@ pub use entries::Entries;
 pub use read::{ConfigError, load, parse, read_word, schema};
 pub use scalars::{
     AccessLog, Cluster, ErrorLogLevel, FailureAction, Forwarded, ImagePolicy, Instance, Listen, LogFormat, LogLevel,
-    NginxVersion, Parallelism, Port, PublishMode, Scalar, ServiceName, Size, Span, UpdateOrder, Whole, Word, Workers,
+    NginxVersion, Parallelism, Port, PublishMode, Scalar, ServiceName, Size, Span, TlsProtocol, UpdateOrder, Whole,
+    Word, Workers,
 };
 
 /// The configuration of the Dovetail controller.
@@ -162,7 +163,7 @@ pub struct Proxy {
 pub struct Ports {
     /// HTTP; null to publish none.
     pub http: Option<Port>,
-    /// TLS; null to publish none. Nothing answers there before the first service with a certificate.
+    /// TLS; null to publish none. Without a service for the name that a client asks for, the handshake is refused.
     pub https: Option<Port>,
 }
 
@@ -275,11 +276,48 @@ pub struct Nginx {
     pub trusted_proxies: Vec<Word>,
     /// Whether connections begin with a PROXY protocol header.
     pub proxy_protocol: bool,
+    /// The versions of TLS that clients may speak.
+    pub ssl_protocols: Vec<TlsProtocol>,
+    /// The ciphers of TLS 1.2 and before, in OpenSSL's form.
+    pub ssl_ciphers: Word,
+    /// The port that redirects to HTTPS name; null for the published one. Set it to 443 behind a balancer.
+    pub https_redirect_port: Option<Port>,
+    /// A file in the image with the authorities, in PEM, that must have signed the certificates of applications that
+    /// are spoken to over TLS.
+    pub backend_authorities: Word,
+    /// Modules to load, by their files in the image; an image whose `stream` is a module needs it here for
+    /// `ssl_passthrough`.
+    pub dynamic_modules: Vec<Word>,
+    /// Ways of Interlock that were left behind.
+    pub compat: Compat,
+    /// Lines in nginx's language, as they are.
+    pub extra: Extra,
     /// How requests are logged, on the proxies' standard output: `main` (the combined format and
     /// X-Forwarded-For), `trace` (with the request's id and times), `json` or `off`.
     pub access_log: AccessLog,
     /// The least severe messages that the proxies log about themselves.
     pub error_log_level: ErrorLogLevel,
+}
+
+/// Ways of Interlock that were left behind.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Compat {
+    /// With `context_root_rewrite`, a path without a dot and without a final slash is redirected (301) to the same with
+    /// a slash.
+    pub trailing_slash_redirect: bool,
+}
+
+/// Lines in nginx's language, at the end of the block that they are named after.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Extra {
+    /// Outside of all blocks.
+    pub main: Vec<String>,
+    /// In `http`.
+    pub http: Vec<String>,
+    /// In `stream`.
+    pub stream: Vec<String>,
 }
 
 /// Number and size of buffers.
@@ -358,7 +396,7 @@ impl Default for Proxy {
 
 impl Default for Ports {
     fn default() -> Self {
-        Self { http: Some(Whole(8080)), https: None }
+        Self { http: Some(Whole(8080)), https: Some(Whole(8443)) }
     }
 }
 
@@ -419,6 +457,13 @@ impl Default for Nginx {
             forwarded: Forwarded::Keep,
             trusted_proxies: Vec::new(),
             proxy_protocol: false,
+            ssl_protocols: vec![TlsProtocol::V1_2, TlsProtocol::V1_3],
+            ssl_ciphers: Word("HIGH:!aNULL:!MD5".into()),
+            https_redirect_port: None,
+            backend_authorities: Word("/etc/ssl/certs/ca-certificates.crt".into()),
+            dynamic_modules: Vec::new(),
+            compat: Compat::default(),
+            extra: Extra::default(),
             access_log: AccessLog::Main,
             error_log_level: ErrorLogLevel::Warn,
         }

@@ -351,6 +351,20 @@ words! {
     }
 }
 
+words! {
+    /// A version of TLS.
+    TlsProtocol {
+        /// 1.0, for very old clients only.
+        V1_0 = "TLSv1",
+        /// 1.1, likewise.
+        V1_1 = "TLSv1.1",
+        /// 1.2.
+        V1_2 = "TLSv1.2",
+        /// 1.3.
+        V1_3 = "TLSv1.3",
+    }
+}
+
 macro_rules! wrapped {
     ($(#[$doc:meta])* $name:ident($inner:ty), $expected:literal, $read:expr, $schema:tt) => {
         $(#[$doc])*

@@ -1,7 +1,7 @@
 use std::fmt::Write as _;
 use std::num::NonZeroU16;
 
-use model::{BackendMode, Backends, CreatedAt, Digest, Fragment, Scale};
+use model::{BackendMode, Backends, CreatedAt, Digest, Fragment, Host, Route, Scale};
 use proptest::prelude::*;
 
 use super::*;
@@ -30,10 +30,16 @@ fn shown(compiled: &Compiled) -> String {
             services.iter().map(|id| format!("{id} {:?}", spec.endpoints[id])).collect::<Vec<_>>().join(", ")
         };
         for group in &spec.groups {
-            let _ = writeln!(text, "  {:?} -> {}", group.hosts, servers(&group.services));
+            for Route { path, services, .. } in &group.routes {
+                let below = if path.is_root() { String::new() } else { format!(" {path}") };
+                let _ = writeln!(text, "  {:?}{below} -> {}", group.hosts, servers(services));
+            }
+            if !group.passthrough.is_empty() {
+                let _ = writeln!(text, "  {:?} passed through -> {}", group.hosts, servers(&group.passthrough));
+            }
         }
-        if !spec.default_backends.is_empty() {
-            let _ = writeln!(text, "  default -> {}", servers(&spec.default_backends));
+        if let Some(group) = &spec.default_backend {
+            let _ = writeln!(text, "  default -> {}", servers(&group.routes[0].services));
         }
     }
     for (id, about) in &compiled.report.services {
@@ -372,10 +378,10 @@ proptest! {
         prop_assert_eq!(&others, &before.specs[&main].contributions);
         // Groups that it is not in read as before.
         let group = |compiled: &Compiled, host: &Host| {
-            compiled.specs[&main].groups.iter().find(|group| group.hosts.contains(host)).map(|group| group.services.clone())
+            compiled.specs[&main].groups.iter().find(|group| group.hosts.contains(host)).map(|group| group.routes[0].services.clone())
         };
         for host in before.specs[&main].groups.iter().flat_map(|group| &group.hosts) {
-            let mut now = group(&after, host).unwrap_or_default();
+            let mut now: Vec<_> = group(&after, host).unwrap_or_default();
             now.retain(|id| *id != strange.id);
             prop_assert_eq!(Some(now), group(&before, host));
         }

@@ -7,5 +7,7 @@ mod writer;
 
 pub use render::{COMMAND, HEALTH_PORT, MAIN_FILE, ROUTES_DIRECTORY, render};
 pub(crate) use render::{PIECE_LIMIT, weight};
-pub use settings::{AccessLog, ErrorLogLevel, Forwarded, InvalidSetting, LargeHeaderBuffers, Settings, Workers};
-pub use values::{Cidr, Text, ValueError, Version};
+pub use settings::{
+    AccessLog, ErrorLogLevel, ExtraLines, Forwarded, InvalidSetting, LargeHeaderBuffers, Settings, TlsProtocol, Workers,
+};
+pub use values::{AdminLine, Text, Version};

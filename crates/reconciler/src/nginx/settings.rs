@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use super::values::{Cidr, Text, Version};
+use model::values::Cidr;
+
+use super::values::{AdminLine, Text, Version};
 
 /// Everything that can be set. The defaults are Interlock's where it had the option, and nothing speaks against.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +27,24 @@ pub struct Settings {
     pub pid_path: Text,
     /// The port that nginx listens on, inside its container.
     pub http_port: NonZeroU16,
+    /// The port for TLS, likewise.
+    pub https_port: NonZeroU16,
+    /// The port at which clients reach that one, for redirects; `None`: it is not published.
+    pub published_https: Option<NonZeroU16>,
+    /// The versions of TLS.
+    pub ssl_protocols: BTreeSet<TlsProtocol>,
+    /// The ciphers of TLS 1.2 and before, in OpenSSL's form.
+    pub ssl_ciphers: Text,
+    /// A file in the image with the authorities, in PEM, that must have signed the certificates of applications that are
+    /// spoken to over TLS.
+    pub backend_authorities: Text,
+    /// Modules to load, by their files in the image.
+    pub dynamic_modules: Vec<Text>,
+    /// Lines as they are.
+    pub extra: ExtraLines,
+    /// With `context_root_rewrite`, a path without a dot and without a final slash is redirected to the same with a
+    /// slash, as Interlock did.
+    pub trailing_slash_redirect: bool,
     /// Whether every connection starts with a PROXY protocol header.
     pub proxy_protocol: bool,
     /// Balancers in front of the proxies, whose word on the client's address is taken. With `proxy_protocol` and
@@ -74,6 +94,30 @@ pub struct Settings {
     pub access_log: AccessLog,
     /// What nginx says about itself, on standard error.
     pub error_log_level: ErrorLogLevel,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsProtocol {
+    /// 1.0, for very old clients only.
+    V1_0,
+    /// 1.1, likewise.
+    V1_1,
+    /// 1.2.
+    V1_2,
+    /// 1.3.
+    V1_3,
+}
+
+/// Lines that the cluster's administrator adds, at the end of the block that they are named after.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExtraLines {
+    /// Outside of all blocks.
+    pub main: Vec<AdminLine>,
+    /// In `http`.
+    pub http: Vec<AdminLine>,
+    /// In `stream`, which is there when it has a line or when something is passed through.
+    pub stream: Vec<AdminLine>,
 }
 
 /// How many worker processes.
@@ -142,6 +186,14 @@ impl Default for Settings {
             worker_shutdown_timeout: Duration::from_secs(25),
             pid_path: text("/var/run/proxy.pid"),
             http_port: NonZeroU16::new(80).expect("80 is not 0"),
+            https_port: NonZeroU16::new(443).expect("443 is not 0"),
+            published_https: NonZeroU16::new(443),
+            ssl_protocols: BTreeSet::from([TlsProtocol::V1_2, TlsProtocol::V1_3]),
+            ssl_ciphers: text("HIGH:!aNULL:!MD5"),
+            backend_authorities: text("/etc/ssl/certs/ca-certificates.crt"),
+            dynamic_modules: Vec::new(),
+            extra: ExtraLines::default(),
+            trailing_slash_redirect: false,
             proxy_protocol: false,
             trusted_proxies: BTreeSet::new(),
             forwarded: Forwarded::Keep,
@@ -207,6 +259,8 @@ impl Settings {
         demand(plain && !resolved, "health_path", "a path of letters, digits and - _ . ~ /, such as /.dovetail/health");
         let status = (400..=599).contains(&self.default_status);
         demand(status, "default_status", "an error status: 400 to 599");
+        demand(!self.ssl_protocols.is_empty(), "ssl_protocols", "at least one");
+        demand(self.http_port != self.https_port, "https_port", "another port than http_port");
         demand(self.worker_connections >= 16, "worker_connections", "at least 16");
         demand(self.worker_rlimit_nofile >= 16, "worker_rlimit_nofile", "at least 16");
         demand(self.upstream_keepalive_requests >= 1, "upstream_keepalive_requests", "at least 1");

@@ -2,11 +2,13 @@
 //! directive, open a block or name a variable. There is deliberately no method that takes text as it is.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::time::Duration;
 
-use model::Host;
+use model::values::{Cidr, CookieName, Hsts, Path, RateLimit, RatePeriod, RedirectTo, Scheme, SecretName};
+use model::{Digest, Host};
 
-use super::values::{Cidr, Text};
+use super::values::{AdminLine, Text};
 
 /// One word of a directive.
 #[derive(Clone, Copy)]
@@ -26,17 +28,39 @@ pub(super) enum Value<'a> {
     Network(Cidr),
     Text(&'a Text),
     Upstream(Upstream<'a>),
-    /// `http://` and the upstream.
-    To(Upstream<'a>),
+    /// Whereto a request is passed on; with a `/` in the place of the path that the location names, if so wished.
+    To(Scheme, Upstream<'a>, bool),
+    /// A variable that belongs to an upstream.
+    Variable(&'static str, Upstream<'a>),
+    /// A host in a `map` with `hostnames`.
+    MapHost(&'a Host),
+    Path(&'a Path),
+    /// The path with a slash at its end, and what is fixed behind it.
+    Below(&'a Path, &'static str),
+    /// The file of a secret in the proxy's container.
+    Secret(&'a SecretName),
+    /// A pattern that finds the cookie in a `Cookie` header, and keeps its value in `$dovetail_cookie`.
+    CookiePattern(&'a CookieName),
+    /// Where a request is redirected, its path and query included.
+    RedirectTo(&'a RedirectTo),
+    /// The same host, path and query over TLS, on this port.
+    ToTls(Option<NonZeroU16>),
+    Hsts(Hsts),
+    /// The memory in which requests to an upstream are counted.
+    RateZone(Upstream<'a>),
+    RateZoneName(Upstream<'a>),
+    Rate(RateLimit),
+    /// A parameter with a time, as in `fail_timeout=10s`.
+    ParameterTime(&'static str, Duration),
 }
 
-/// Who is proxied to: each name is made from a host, and every host is in one group.
+/// Who is passed requests: each name is made from a host and a path, and every path of a host is in one group once.
 #[derive(Clone, Copy)]
 pub(super) enum Upstream<'a> {
-    /// The group whose first host this is.
-    Group(&'a Host),
-    /// Who answers unknown hosts.
-    Default,
+    /// A route of the group whose first host this is; none: of the default backend.
+    Route { host: Option<&'a Host>, path: &'a Path },
+    /// Those who get the bytes of TLS connections.
+    Passthrough { host: Option<&'a Host> },
 }
 
 /// A file under construction.
@@ -64,6 +88,13 @@ impl Writer {
         let safe =
             text.chars().take(300).map(|c| if c.is_control() || c == '\u{2028}' || c == '\u{2029}' { '?' } else { c });
         self.text.extend(safe);
+        self.text.push('\n');
+    }
+
+    /// A line of the cluster's administrator, as it is.
+    pub fn admin_line(&mut self, line: &AdminLine) {
+        self.indent();
+        self.text.push_str(line.as_str());
         self.text.push('\n');
     }
 
@@ -113,14 +144,11 @@ impl Writer {
                 self.text.push('=');
                 self.text.push_str(&number.to_string());
             }
-            Value::Time(time) => {
-                let milliseconds = time.as_millis();
-                let written = if milliseconds.is_multiple_of(1000) {
-                    format!("{}s", milliseconds / 1000)
-                } else {
-                    format!("{milliseconds}ms")
-                };
-                self.text.push_str(&written);
+            Value::Time(time) => self.time(time),
+            Value::ParameterTime(name, time) => {
+                self.text.push_str(name);
+                self.text.push('=');
+                self.time(time);
             }
             Value::Size(bytes) => {
                 const KIB: u64 = 1024;
@@ -147,28 +175,82 @@ impl Writer {
                 }
                 self.text.push('"');
             }
-            Value::Upstream(upstream) => self.upstream(upstream),
-            Value::To(upstream) => {
-                self.text.push_str("http://");
-                self.upstream(upstream);
+            Value::Upstream(upstream) => self.text.push_str(&upstream.name()),
+            Value::To(scheme, upstream, root) => {
+                let end = if root { "/" } else { "" };
+                self.text.push_str(&format!("{}://{}{end}", scheme.as_str(), upstream.name()));
+            }
+            Value::Variable(kind, upstream) => self.text.push_str(&format!("$dovetail_{kind}_{}", upstream.digest())),
+            // With a backslash the words that mean something else in a `map` are names like any other.
+            Value::MapHost(host) => {
+                if matches!(host.as_str(), "default" | "hostnames" | "include" | "volatile") {
+                    self.text.push('\\');
+                }
+                self.text.push_str(host.as_str());
+            }
+            // Letters, digits and - . _ ~ / + @ : = , by their constructors; the first is a slash.
+            Value::Path(path) => self.text.push_str(path.as_str()),
+            Value::Below(path, end) => {
+                let slash = if path.is_root() { "" } else { "/" };
+                self.text.push_str(&format!("{path}{slash}{end}"));
+            }
+            // Letters, digits, `-`, `_` and `.`.
+            Value::Secret(name) => self.text.push_str(&format!("/run/secrets/{name}")),
+            Value::CookiePattern(name) => {
+                let name = name.as_str().replace('.', r"\.");
+                self.text.push_str(&format!(r#""~(?:^|; *){name}=(?<dovetail_cookie>[^;]+)""#));
+            }
+            Value::RedirectTo(to) => self.text.push_str(&format!("{to}$request_uri")),
+            Value::ToTls(port) => {
+                let port = port.filter(|port| port.get() != 443).map(|port| format!(":{port}")).unwrap_or_default();
+                self.text.push_str(&format!("https://$host{port}$request_uri"));
+            }
+            Value::Hsts(hsts) => self.text.push_str(&format!("\"{hsts}\"")),
+            Value::RateZone(upstream) => self.text.push_str(&format!("zone=rate_{}:1m", upstream.digest())),
+            Value::RateZoneName(upstream) => self.text.push_str(&format!("zone=rate_{}", upstream.digest())),
+            Value::Rate(limit) => {
+                let period = match limit.period {
+                    RatePeriod::Second => "s",
+                    RatePeriod::Minute => "m",
+                };
+                self.text.push_str(&format!("rate={}r/{period}", limit.requests));
             }
         }
     }
 
-    fn upstream(&mut self, upstream: Upstream<'_>) {
-        match upstream {
-            Upstream::Default => self.text.push_str("default-backend"),
-            Upstream::Group(host) => match host.as_str().strip_prefix("*.") {
-                Some(rest) => {
-                    self.text.push_str("wildcard-");
-                    self.text.push_str(rest);
-                }
-                None => {
-                    self.text.push_str("host-");
-                    self.text.push_str(host.as_str());
-                }
+    fn time(&mut self, time: Duration) {
+        let milliseconds = time.as_millis();
+        let written = if milliseconds.is_multiple_of(1000) {
+            format!("{}s", milliseconds / 1000)
+        } else {
+            format!("{milliseconds}ms")
+        };
+        self.text.push_str(&written);
+    }
+}
+
+impl Upstream<'_> {
+    /// No two have the same: a host holds neither `+` nor upper-case letters.
+    fn name(&self) -> String {
+        let of_host = |host: Option<&Host>| match host.map(Host::as_str) {
+            None => "default-backend".to_owned(),
+            Some(host) => match host.strip_prefix("*.") {
+                Some(rest) => format!("wildcard-{rest}"),
+                None => format!("host-{host}"),
             },
+        };
+        match self {
+            Upstream::Route { host, path } if path.is_root() => of_host(*host),
+            Upstream::Route { host, path } => {
+                format!("{}+{}", of_host(*host), Digest::of(path.as_str().as_bytes()).short())
+            }
+            Upstream::Passthrough { host } => format!("TLS-{}", of_host(*host)),
         }
+    }
+
+    /// For names that must not hold all the characters that a host may.
+    fn digest(&self) -> String {
+        Digest::of(self.name().as_bytes()).name()
     }
 }
 
@@ -185,6 +267,7 @@ mod tests {
     #[test]
     fn values_are_written_in_nginx_s_forms() {
         let (host, wildcard) = (Host::parse("a.local").unwrap(), Host::parse("*.a.local").unwrap());
+        let (root, app) = (Path::default(), "/app".parse().unwrap());
         for (value, expect) in [
             (Value::Time(Duration::from_secs(75)), "75s"),
             (Value::Time(Duration::from_millis(1500)), "1500ms"),
@@ -196,9 +279,26 @@ mod tests {
             (Value::Host(&wildcard), "*.a.local"),
             (Value::Endpoint("10.0.0.9:80".parse().unwrap()), "10.0.0.9:80"),
             (Value::Endpoint("[fd00::1]:80".parse().unwrap()), "[fd00::1]:80"),
-            (Value::Upstream(Upstream::Group(&host)), "host-a.local"),
-            (Value::To(Upstream::Group(&wildcard)), "http://wildcard-a.local"),
-            (Value::To(Upstream::Default), "http://default-backend"),
+            (Value::Upstream(Upstream::Route { host: Some(&host), path: &root }), "host-a.local"),
+            (Value::Upstream(Upstream::Route { host: Some(&host), path: &app }), "host-a.local+f53b52ad6d21"),
+            (Value::Upstream(Upstream::Passthrough { host: Some(&host) }), "TLS-host-a.local"),
+            (
+                Value::To(Scheme::Http, Upstream::Route { host: Some(&wildcard), path: &root }, false),
+                "http://wildcard-a.local",
+            ),
+            (Value::To(Scheme::Https, Upstream::Route { host: None, path: &root }, true), "https://default-backend/"),
+            (Value::Below(&app, "$is_args$args"), "/app/$is_args$args"),
+            (Value::Below(&root, ""), "/"),
+            (Value::MapHost(&Host::parse("include").unwrap()), r"\include"),
+            (
+                Value::CookiePattern(&"connect.sid".parse().unwrap()),
+                r#""~(?:^|; *)connect\.sid=(?<dovetail_cookie>[^;]+)""#,
+            ),
+            (Value::ToTls(NonZeroU16::new(443)), "https://$host$request_uri"),
+            (Value::ToTls(NonZeroU16::new(8443)), "https://$host:8443$request_uri"),
+            (Value::Hsts("600;preload".parse().unwrap()), r#""max-age=600; preload""#),
+            (Value::Rate("5r/m".parse().unwrap()), "rate=5r/m"),
+            (Value::ParameterTime("fail_timeout", Duration::from_secs(10)), "fail_timeout=10s"),
             (Value::Text(&Text::parse(r#"a"b\c; }"#).unwrap()), r#""a\"b\\c; }""#),
         ] {
             assert_eq!(written(&[value]), format!("d {expect};\n"));

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::compile;
+use crate::nginx::{AccessLog, ErrorLogLevel, Workers};
 use crate::sample::{desired, main_cluster, nothing_published, settings, tasks_service, vip_service};
 
 fn spec(services: Vec<Service>) -> ProxySpec {
@@ -66,6 +67,10 @@ fn an_empty_spec_answers_unknown_hosts() {
             return 503;
         }
     }
+    server {
+        listen 443 ssl http2 default_server;
+        ssl_reject_handshake on;
+    }
     "#);
 }
 
@@ -99,7 +104,7 @@ proptest! {
             service
         });
         let spec = spec(services.collect());
-        let text = group_text(&spec.groups[0], &spec, &Settings::default());
+        let text = routes::group_text(&spec.groups[0], &spec, &Layout { settings: &Settings::default(), passthrough: false });
         let weights: usize = spec.contributions.values().map(|from| weight(from)).sum();
         prop_assert!(text.len() <= weights, "{} > {weights}", text.len());
     }

@@ -1,0 +1,189 @@
+//! Upstreams: the addresses that answer a route, and how requests are shared among them.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use model::{BackendMode, Contribution, ProxySpec, Route, ServiceId, Sticky};
+
+use super::super::settings::Settings;
+use super::super::writer::{Upstream, Value, Writer};
+
+/// The upstream of a route, with what decides who gets a request.
+pub(super) fn of_route(writer: &mut Writer, name: Upstream<'_>, route: &Route, spec: &ProxySpec, settings: &Settings) {
+    if let Some(Sticky::Cookie(cookie)) = &route.options.sticky {
+        let key = [Value::Word("$http_cookie"), Value::Variable("sticky", name)];
+        writer.block("map", &key, |writer| {
+            // A request without the cookie goes anywhere: an empty key would send all of them to one task.
+            writer.line("default", &[Value::Word("$request_id")]);
+            writer.line("", &[Value::CookiePattern(cookie), Value::Word("$dovetail_cookie")]);
+        });
+    }
+    let most = if route.options.sticky.is_some() { MOST_OF_A_HASH } else { MOST };
+    writer.block("upstream", &[Value::Upstream(name)], |writer| {
+        zone(writer, name, &route.services, spec, settings);
+        match &route.options.sticky {
+            None => {}
+            Some(Sticky::Cookie(_)) => {
+                writer.line("hash", &[Value::Variable("sticky", name), Value::Word("consistent")]);
+            }
+            // nginx's `ip_hash` looks at three bytes of the address, and moves everyone when a server comes or goes.
+            Some(Sticky::ClientAddress) => {
+                writer.line("hash", &[Value::Word("$remote_addr"), Value::Word("consistent")]);
+            }
+        }
+        servers(writer, &route.services, spec, most);
+        if settings.upstream_keepalive > 0 {
+            writer.line("keepalive", &[Value::Number(settings.upstream_keepalive.into())]);
+            writer.line("keepalive_timeout", &[Value::Time(settings.upstream_keepalive_timeout)]);
+            writer.line("keepalive_requests", &[Value::Number(settings.upstream_keepalive_requests.into())]);
+            writer.line("keepalive_time", &[Value::Time(settings.upstream_keepalive_time)]);
+        }
+    });
+    writer.blank();
+}
+
+/// The upstream of those who get the bytes of TLS connections.
+pub(super) fn of_stream(
+    writer: &mut Writer,
+    name: Upstream<'_>,
+    services: &[ServiceId],
+    spec: &ProxySpec,
+    settings: &Settings,
+) {
+    writer.block("upstream", &[Value::Upstream(name)], |writer| {
+        zone(writer, name, services, spec, settings);
+        servers(writer, services, spec, MOST);
+    });
+}
+
+fn endpoints<'a>(id: &ServiceId, spec: &'a ProxySpec) -> &'a BTreeSet<SocketAddr> {
+    static NONE: BTreeSet<SocketAddr> = BTreeSet::new();
+    spec.endpoints.get(id).unwrap_or(&NONE)
+}
+
+/// A server takes less than 1 KiB of the zone; a zone that is too small keeps nginx from starting. Rounded, so
+/// that the line does not change with every task.
+fn zone(writer: &mut Writer, name: Upstream<'_>, services: &[ServiceId], spec: &ProxySpec, settings: &Settings) {
+    let servers: usize = services.iter().map(|id| endpoints(id, spec).len()).sum();
+    let needed = (servers as u64 * 1024 + 32 * 1024).next_power_of_two();
+    let size = needed.max(settings.upstream_zone_size.next_multiple_of(4096));
+    writer.line("zone", &[Value::Upstream(name), Value::Size(size)]);
+}
+
+fn servers(writer: &mut Writer, services: &[ServiceId], spec: &ProxySpec, most: u64) {
+    let parts: Vec<Part> = services
+        .iter()
+        .map(|id| Part {
+            weight: spec.contributions.get(id).and_then(|from| from.options.server.weight),
+            servers: endpoints(id, spec).len(),
+        })
+        .collect();
+    for (id, weight) in services.iter().zip(weights(&parts, most)) {
+        let Some(from) = spec.contributions.get(id) else { continue };
+        let Contribution { name, mode, network, .. } = &**from;
+        writer.comment(&format!("{name}, service {id}, {} over network {network}", mode.as_str()));
+        let mut parameters = Vec::new();
+        if weight != 1 {
+            parameters.push(Value::Parameter("weight", weight));
+        }
+        match mode {
+            // Behind it is a whole service: one task's failure must not set it aside.
+            BackendMode::Vip => parameters.push(Value::Parameter("max_fails", 0)),
+            BackendMode::Task => {
+                let options = &from.options.server;
+                parameters.extend(options.max_fails.map(|fails| Value::Parameter("max_fails", fails.into())));
+                parameters.extend(options.fail_timeout.map(|time| Value::ParameterTime("fail_timeout", time)));
+            }
+        }
+        for endpoint in endpoints(id, spec) {
+            writer.line("server", &[&[Value::Endpoint(*endpoint)], &*parameters].concat());
+        }
+    }
+}
+
+// === Shares ===
+
+/// One service of an upstream.
+struct Part {
+    /// What its label says.
+    weight: Option<u16>,
+    servers: usize,
+}
+
+/// The largest weight of one server.
+const MOST: u64 = 1_000_000;
+
+/// The same where nginx makes 160 points of a ring for each unit of weight.
+const MOST_OF_A_HASH: u64 = 20;
+
+/// The weight of each server of each part: the parts share requests by their weights, a part without one by its
+/// number of servers, and the servers of a part share alike. Exact unless a weight would exceed `most`.
+fn weights(parts: &[Part], most: u64) -> Vec<u64> {
+    if parts.iter().all(|part| part.weight.is_none()) {
+        return vec![1; parts.len()];
+    }
+    let servers = |part: &Part| part.servers.max(1) as u128;
+    // More than this is rounded.
+    const EXACT: u128 = 1_000_000_000;
+    let common = parts.iter().map(servers).fold(1, |common, count| least_common_multiple(common, count).min(EXACT));
+    let mut weights: Vec<u128> = parts
+        .iter()
+        .map(|part| part.weight.map_or(servers(part), u128::from) * common / servers(part))
+        .map(|weight| weight.max(1))
+        .collect();
+    let divisor = weights.iter().copied().fold(0, greatest_common_divisor).max(1);
+    weights.iter_mut().for_each(|weight| *weight /= divisor);
+    let largest = weights.iter().copied().max().unwrap_or(1);
+    let most = u128::from(most);
+    if largest > most {
+        weights.iter_mut().for_each(|weight| *weight = ((*weight * most + largest / 2) / largest).max(1));
+    }
+    weights.into_iter().map(|weight| u64::try_from(weight).unwrap_or(MOST)).collect()
+}
+
+fn greatest_common_divisor(one: u128, other: u128) -> u128 {
+    if other == 0 { one } else { greatest_common_divisor(other, one % other) }
+}
+
+fn least_common_multiple(one: u128, other: u128) -> u128 {
+    one / greatest_common_divisor(one, other) * other
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(parts: &[(Option<u16>, usize)], most: u64) -> Vec<u64> {
+        let parts: Vec<Part> =
+            parts.iter().map(|(weight, servers)| Part { weight: *weight, servers: *servers }).collect();
+        weights(&parts, most)
+    }
+
+    #[test]
+    fn services_share_by_weight_and_their_servers_share_alike() {
+        for (parts, expect) in [
+            // Nobody says anything: every server counts one.
+            (&[(None, 4), (None, 1)][..], &[1, 1][..]),
+            // Two VIPs, 80 and 20.
+            (&[(Some(80), 1), (Some(20), 1)], &[4, 1]),
+            // 80 % over four tasks, 20 % on one.
+            (&[(Some(80), 4), (Some(20), 1)], &[1, 1]),
+            (&[(Some(80), 3), (Some(20), 1)], &[4, 3]),
+            // A weight beside none, which counts its servers: 2 of 5.
+            (&[(None, 3), (Some(2), 1)], &[1, 2]),
+            (&[(Some(7), 5)], &[1]),
+        ] {
+            assert_eq!(of(parts, MOST), expect, "{parts:?}");
+        }
+    }
+
+    #[test]
+    fn weights_that_are_too_large_are_rounded() {
+        assert_eq!(of(&[(Some(1000), 1), (Some(1), 1)], MOST_OF_A_HASH), [20, 1]);
+        let awkward = of(&[(Some(999), 997), (Some(1), 991), (Some(1000), 983), (Some(500), 977)], MOST);
+        assert!(awkward.iter().all(|weight| (1..=MOST).contains(weight)), "{awkward:?}");
+        // 999 to 1000, as far as rounding goes.
+        let shares = [awkward[0] as f64 * 997.0, awkward[2] as f64 * 983.0];
+        assert!((shares[0] / shares[1] - 0.999).abs() < 0.001, "{awkward:?}");
+    }
+}
