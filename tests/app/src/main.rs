@@ -1,7 +1,10 @@
 //! The demo application: what stands behind the proxy in the demo and the end-to-end tests.
 //!
 //! It answers like the application in the founding document (`ehazlett/docker-demo`): `/ping` says
-//! which container answered, which version it is and which request it saw.
+//! which container answered, which version it is and which request it saw. With `--tls-cert FILE --tls-key FILE` (or
+//! `--tls-cert=FILE`) it speaks TLS.
+
+mod tls;
 
 use std::{collections::BTreeMap, env, fs, io, net::Ipv4Addr, sync::Arc, time::Duration};
 
@@ -61,7 +64,24 @@ async fn main() -> io::Result<()> {
     let stop = stop_signal()?;
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await?;
     println!("listening on {}", listener.local_addr()?);
-    axum::serve(listener, app(Identity::from_env())).with_graceful_shutdown(stop).await
+    let app = app(Identity::from_env());
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    match (argument(&arguments, "--tls-cert"), argument(&arguments, "--tls-key")) {
+        (Some(certificate), Some(key)) => {
+            let listener = tls::Listener::new(listener, certificate, key)?;
+            axum::serve(listener, app).with_graceful_shutdown(stop).await
+        }
+        (None, None) => axum::serve(listener, app).with_graceful_shutdown(stop).await,
+        _ => Err(io::Error::other("--tls-cert and --tls-key go together")),
+    }
+}
+
+/// The value of `NAME VALUE` or `NAME=VALUE`.
+fn argument<'a>(arguments: &'a [String], name: &str) -> Option<&'a str> {
+    arguments.iter().enumerate().find_map(|(at, argument)| match argument.strip_prefix(name)? {
+        "" => arguments.get(at + 1).map(String::as_str),
+        rest => rest.strip_prefix('='),
+    })
 }
 
 fn app(identity: Identity) -> Router {
@@ -272,6 +292,14 @@ mod tests {
             session_cookie(now),
             "session=1510172906715624280; Path=/; Expires=Thu, 09 Nov 2017 20:28:26 GMT; Max-Age=86400"
         );
+    }
+
+    #[test]
+    fn arguments_are_read_in_both_forms() {
+        let arguments = ["--tls-cert=/a", "--tls-key", "/b"].map(str::to_owned);
+        assert_eq!(argument(&arguments, "--tls-cert"), Some("/a"));
+        assert_eq!(argument(&arguments, "--tls-key"), Some("/b"));
+        assert_eq!(argument(&arguments, "--tls"), None);
     }
 
     #[test]
