@@ -3,10 +3,12 @@
 mod deployment;
 mod founding;
 mod hands;
+mod interlock;
 mod life;
 mod problems;
 mod rollouts;
 mod task_mode;
+mod tls;
 mod vip_mode;
 
 use super::support::runner::Scenario;
@@ -39,6 +41,9 @@ pub fn all() -> Vec<Scenario> {
         "hands-pause-and-resume" on 1 => hands::pause_and_resume,
         "deploy-and-undeploy" on 1 => deployment::deploy_and_undeploy,
         "deploy-over-tls" on 1 => deployment::deploy_over_tls,
+        "interlock-over-http" on 1 => interlock::over_http,
+        "tls" on 1 => tls::every_kind,
+        "tls-rotation" on 3 => tls::rotation,
         "rollout-of-two-proxies" on 1 => rollouts::of_two_proxies,
         "rollout-held" on 3 => rollouts::held,
         "rollout-bad-images" on 3 => rollouts::bad_images,

@@ -50,12 +50,20 @@ pub async fn get_any(addresses: &[String], host: &str, path: &str) -> Result<Ans
 
 /// One GET on a connection of its own, at most 5 s.
 pub async fn get(address: &str, host: &str, path: &str) -> Result<Answer> {
+    get_with(address, host, path, &[]).await
+}
+
+/// The same with more headers.
+pub async fn get_with(address: &str, host: &str, path: &str, headers: &[(&str, &str)]) -> Result<Answer> {
     let exchange = async {
         let stream = TcpStream::connect(address).await.with_context(|| format!("connect to {address}"))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(connection);
-        let request =
-            Request::get(path).header("host", host).header("connection", "close").body(Empty::<Bytes>::new())?;
+        let mut request = Request::get(path).header("host", host).header("connection", "close");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Empty::<Bytes>::new())?;
         let response = sender.send_request(request).await?;
         let status = response.status().as_u16();
         let headers = response

@@ -6,5 +6,6 @@ pub mod load;
 pub mod operator;
 pub mod recorder;
 pub mod runner;
+pub mod tls;
 pub mod wait;
 pub mod world;

@@ -32,6 +32,8 @@ pub struct World {
     /// How the proxies are published: `host`, unless the scenario sets `ingress` (which needs a kernel with IPVS
     /// to be reached).
     pub publish_mode: &'static str,
+    /// More lines below `nginx:` in the operator's configuration, indented by six.
+    pub nginx_settings: String,
     /// Where the operator serves its admin pages: on a port that was free, so that two runs get on beside each other.
     admin: String,
 }
@@ -52,6 +54,7 @@ impl World {
             recorder: None,
             operator: None,
             publish_mode: "host",
+            nginx_settings: String::new(),
             admin: free_address().expect("a free port on loopback"),
         }
     }
@@ -86,10 +89,11 @@ impl World {
     pub fn write_config(&self, extra: &str) -> Result<PathBuf> {
         let recorder = self.recorder.as_ref().context("a recorder")?;
         let text = format!(
-            "instance: e2e\nengine:\n  endpoint: unix://{}\nadmin:\n  listen: {}\nclusters:\n  main:\n    nginx:\n      version: \"{}\"\n    proxy:\n      image: {}\n      publish_mode: {}\n      ports:\n        http: 80\n{extra}",
+            "instance: e2e\nengine:\n  endpoint: unix://{}\nadmin:\n  listen: {}\nclusters:\n  main:\n    nginx:\n      version: \"{}\"\n{}    proxy:\n      image: {}\n      publish_mode: {}\n      ports:\n        http: 80\n{extra}",
             recorder.socket().display(),
             self.admin,
             self.exports.get("NGINX_VERSION").map(String::as_str).unwrap_or("1.22.1"),
+            self.nginx_settings,
             self.export("PROXY_IMAGE"),
             self.publish_mode,
         );
@@ -154,6 +158,11 @@ impl World {
     /// One request to the proxy.
     pub async fn get(&self, host: &str, path: &str) -> Result<Answer> {
         load::get_any(&self.http, host, path).await
+    }
+
+    /// The same with more headers.
+    pub async fn get_with(&self, host: &str, path: &str, headers: &[(&str, &str)]) -> Result<Answer> {
+        load::get_with(&self.http[0], host, path, headers).await
     }
 
     /// Waits until a host answers 200.

@@ -1,0 +1,188 @@
+//! The documents' own examples of Interlock, with their label sets unchanged: the T numbers are those of the acceptance
+//! list. Where Dovetail differs on purpose, the difference is what is asserted, and the migration guide says so.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::support::wait;
+use crate::support::world::World;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// T1, T3 to T6, T11, T12, T14, T15, T17, T18, T32, T34, T35: everything that plain HTTP shows, side by side.
+pub async fn over_http(world: &mut World) -> Result<()> {
+    world.start_operator().await?;
+    world.network("demo").await?;
+    world.network("other").await?;
+    let label = |name: &str, value: &str| format!("--label com.docker.lb.{name}={value}");
+    let labels =
+        |pairs: &[(&str, &str)]| pairs.iter().map(|(name, value)| label(name, value)).collect::<Vec<_>>().join(" ");
+    for (name, hosts, more) in [
+        ("sticky", "sticky.local", format!("--replicas=5 {}", label("sticky_session_cookie", "session"))),
+        ("hashed", "hashed.local", format!("--replicas=5 {}", label("ip_hash", "true"))),
+        (
+            "moved",
+            "old.local,new.local",
+            format!("{} --env METADATA=demo-new", label("redirects", "http://old.local,http://new.local")),
+        ),
+        (
+            "moved-twice",
+            "a.local,b.local,c.local",
+            label("redirects", "http://a.local,http://c.local;http://b.local,http://c.local;"),
+        ),
+        (
+            "rewritten",
+            "root.local",
+            format!(
+                "{} --env METADATA=demo-context-root",
+                labels(&[("context_root", "/app"), ("context_root_rewrite", "true")])
+            ),
+        ),
+        ("kept", "kept.local", label("context_root", "/status")),
+        (
+            "longer",
+            "kept.local",
+            format!(
+                "{} --env METADATA=longer",
+                labels(&[("context_root", "/status/204"), ("context_root_rewrite", "true")])
+            ),
+        ),
+        ("checked", "checked.local", labels(&[("max_fails", "3"), ("fail_timeout", "30s")])),
+        ("elsewhere", "elsewhere.local", label("network", "no-such-network")),
+        ("none", "none.local", "--replicas=0".to_owned()),
+        ("hundred", "weight.local", format!("{} --env METADATA=heavy", label("weight", "80"))),
+        ("twenty", "weight.local", format!("--replicas=2 {} --env METADATA=light", label("weight", "20"))),
+    ] {
+        world.serve(name, hosts, &more).await?;
+    }
+    let image = world.demo_image();
+    let default = labels(&[("default_backend", "true"), ("port", "8080")]);
+    world
+        .docker
+        .line(&format!(
+            "service create --name demo-default --network demo --detach {default} --env METADATA=default {image}"
+        ))
+        .await?;
+    for host in ["sticky.local", "hashed.local", "new.local", "c.local", "checked.local", "weight.local"] {
+        world.routed(host, 90 * SECOND).await?;
+    }
+    wait::until("every task is an upstream", 60 * SECOND, || async {
+        let routes = world.live_routes().await?;
+        let address = |line: &'_ str| line.trim_start().strip_prefix("server 10.").map(|rest| rest.to_owned());
+        let servers: BTreeSet<String> = routes.lines().filter_map(address).collect();
+        if servers.len() == 20 { Ok(()) } else { bail!("{} servers", servers.len()) }
+    })
+    .await?;
+    world.settled(60 * SECOND).await?;
+    sticky(world).await?;
+    redirects(world).await?;
+    paths(world).await?;
+    refused_and_default(world).await?;
+    weights(world).await
+}
+
+/// T11, T12: a client stays with its task; without a cookie clients are spread.
+async fn sticky(world: &World) -> Result<()> {
+    let (mut with, mut without) = (BTreeSet::new(), BTreeSet::new());
+    let first = world.get("sticky.local", "/ping").await?;
+    ensure!(first.header("set-cookie").starts_with("session="), "T11: the application's cookie goes through");
+    for _ in 0..20 {
+        with.insert(
+            world
+                .get_with("sticky.local", "/ping", &[("cookie", "a=1; session=42")])
+                .await?
+                .header("x-upstream-addr")
+                .to_owned(),
+        );
+        without.insert(world.get("sticky.local", "/ping").await?.header("x-upstream-addr").to_owned());
+    }
+    ensure!(with.len() == 1, "T11: with its cookie a client stays at one task, not {with:?}");
+    ensure!(without.len() > 1, "T11: clients without the cookie are spread");
+    let mut hashed = BTreeSet::new();
+    for _ in 0..10 {
+        hashed.insert(world.get("hashed.local", "/ping").await?.header("x-upstream-addr").to_owned());
+    }
+    ensure!(hashed.len() == 1, "T12: an address stays at one task, not {hashed:?}");
+    Ok(())
+}
+
+/// T14, T15.
+async fn redirects(world: &World) -> Result<()> {
+    for (host, path, to) in [
+        ("old.local", "/", "http://new.local/"),
+        ("old.local", "/a/b?c=d&e", "http://new.local/a/b?c=d&e"),
+        ("a.local", "/x", "http://c.local/x"),
+        ("b.local", "/", "http://c.local/"),
+    ] {
+        let answer = world.get(host, path).await?;
+        ensure!(
+            answer.status == 302 && answer.header("location") == to,
+            "T14: {host}{path} is redirected to {to}: {answer:?}"
+        );
+        ensure!(answer.header("x-upstream-addr").is_empty(), "T14: nothing was proxied: {answer:?}");
+    }
+    let answer = world.get("new.local", "/ping").await?;
+    ensure!(answer.json()["metadata"] == "demo-new", "T14: the new host is served: {answer:?}");
+    Ok(())
+}
+
+/// T17, T18, and what Interlock could not: several services below one host.
+async fn paths(world: &World) -> Result<()> {
+    let answer = world.get("root.local", "/app/ping").await?;
+    ensure!(
+        answer.json()["metadata"] == "demo-context-root",
+        "T17: the application sees /ping, without a redirect: {answer:?}"
+    );
+    let answer = world.get("root.local", "/app?x=1").await?;
+    ensure!(answer.status == 301 && answer.header("location") == "/app/?x=1", "T17: /app becomes /app/: {answer:?}");
+    for path in ["/other", "/application", "/"] {
+        let answer = world.get("root.local", path).await?;
+        ensure!(answer.status == 404, "T17: {path} is nobody's: {answer:?}");
+    }
+    let answer = world.get("kept.local", "/status/418").await?;
+    ensure!(answer.status == 418, "T18: the application sees the whole path: {answer:?}");
+    let answer = world.get("kept.local", "/status/204/ping").await?;
+    ensure!(answer.json()["metadata"] == "longer", "the longest path wins: {answer:?}");
+    Ok(())
+}
+
+/// T5, T6, T32, T34, T35.
+async fn refused_and_default(world: &World) -> Result<()> {
+    for host in ["unheard-of.local", "elsewhere.local", "none.local"] {
+        let answer = world.get(host, "/ping").await?;
+        ensure!(answer.json()["metadata"] == "default", "T6: {host} goes to the default backend: {answer:?}");
+    }
+    let routes = world.live_routes().await?;
+    ensure!(routes.contains(":8080 max_fails=3 fail_timeout=30s;"), "T32: passive checks are set");
+    let (_, text, _) = world.operator().command(&["explain", "elsewhere"]).await?;
+    ensure!(text.contains("no-such-network"), "T34: explain names the wrong network: {text}");
+    world.docker.line("service rm demo-default").await?;
+    wait::until("T5: an unknown host is answered 503, without headers", 60 * SECOND, || async {
+        let answer = world.get("unheard-of.local", "/").await?;
+        if answer.status != 503 {
+            bail!("{}", answer.status)
+        }
+        ensure!(answer.header("x-proxy-id").is_empty(), "none of the headers: {answer:?}");
+        Ok(())
+    })
+    .await?;
+    let answer = world.get("none.local", "/").await?;
+    ensure!(answer.status == 503, "T35: 0 replicas are an unknown host: {answer:?}");
+    Ok(())
+}
+
+/// A canary of 20 % whatever the numbers of tasks.
+async fn weights(world: &mut World) -> Result<()> {
+    let mut shares: BTreeMap<String, usize> = BTreeMap::new();
+    for _ in 0..200 {
+        let answer = world.get("weight.local", "/ping").await?;
+        *shares.entry(answer.json()["metadata"].as_str().context("metadata")?.to_owned()).or_default() += 1;
+    }
+    let light = shares.get("light").copied().unwrap_or_default() as f64 / 200.0;
+    world.figure(format!("weights 80 : 20 over 1 : 2 tasks: {:.1} % of 200 requests", light * 100.0));
+    // Each worker counts for itself, and there are as many as processors.
+    ensure!((light - 0.2).abs() < 0.05, "a weight of 20 beside 80 is 20 %: {shares:?}");
+    Ok(())
+}
