@@ -14,52 +14,85 @@ pub const BACKEND_MODE: &str = "com.docker.lb.backend_mode";
 pub const DEFAULT_BACKEND: &str = "com.docker.lb.default_backend";
 /// The name of the service cluster whose proxies serve this service.
 pub const SERVICE_CLUSTER: &str = "com.docker.lb.service_cluster";
-/// The path of the hosts that the service answers, with everything below it.
+/// The part of its hosts' paths that the service answers.
 pub const CONTEXT_ROOT: &str = "com.docker.lb.context_root";
 /// `true`: the application sees `/` in the place of the context root.
 pub const CONTEXT_ROOT_REWRITE: &str = "com.docker.lb.context_root_rewrite";
 /// The secret with the certificate for TLS.
 pub const SSL_CERT: &str = "com.docker.lb.ssl_cert";
-/// The secret with its private key.
+/// The secret with its private key; absent where one secret holds both.
 pub const SSL_KEY: &str = "com.docker.lb.ssl_key";
 /// The secret with the authorities of clients' certificates.
 pub const CLIENT_CA_CERT: &str = "com.docker.lb.client_ca_cert";
-/// `true`: the application ends TLS itself.
+/// `true`: the application speaks TLS itself.
 pub const SSL_PASSTHROUGH: &str = "com.docker.lb.ssl_passthrough";
 /// `true`: plain HTTP is redirected to HTTPS.
 pub const SSL_ONLY: &str = "com.docker.lb.ssl_only";
-/// `true`: the application is spoken to over TLS.
+/// `true`: TLS to the application.
 pub const SSL_BACKEND: &str = "com.docker.lb.ssl_backend";
-/// `none`: whatever certificate it has.
+/// Whether the application's certificate is verified: `required` or `none`.
 pub const SSL_BACKEND_TLS_VERIFY: &str = "com.docker.lb.ssl_backend_tls_verify";
-/// Hosts that are redirected, and whereto.
-pub const REDIRECTS: &str = "com.docker.lb.redirects";
-/// Paths of WebSockets.
-pub const WEBSOCKET_ENDPOINTS: &str = "com.docker.lb.websocket_endpoints";
-/// Failures after which a task is set aside.
-pub const MAX_FAILS: &str = "com.docker.lb.max_fails";
-/// For how long.
-pub const FAIL_TIMEOUT: &str = "com.docker.lb.fail_timeout";
-/// The service's share of a route.
-pub const WEIGHT: &str = "com.docker.lb.weight";
-/// The longest wait for the application.
-pub const TIMEOUT: &str = "com.docker.lb.timeout";
-/// The largest request body.
-pub const MAX_BODY_SIZE: &str = "com.docker.lb.max_body_size";
 /// Strict-Transport-Security.
 pub const HSTS: &str = "com.docker.lb.hsts";
-/// The only addresses that are let in.
-pub const ALLOW: &str = "com.docker.lb.allow";
-/// Addresses that are not.
-pub const DENY: &str = "com.docker.lb.deny";
-/// The secret with users and hashed passwords.
-pub const BASIC_AUTH: &str = "com.docker.lb.basic_auth";
-/// Requests that one address may make.
-pub const RATE_LIMIT: &str = "com.docker.lb.rate_limit";
+/// Hosts that are redirected, and whereto: `source,target;source,target`.
+pub const REDIRECTS: &str = "com.docker.lb.redirects";
+/// Paths of WebSockets. They work on every path, so this changes nothing.
+pub const WEBSOCKET_ENDPOINTS: &str = "com.docker.lb.websocket_endpoints";
 /// Sticky sessions by the application's cookie: not possible in VIP mode.
 pub const STICKY_SESSION_COOKIE: &str = "com.docker.lb.sticky_session_cookie";
 /// Sticky sessions by the client's address: not possible in VIP mode.
 pub const IP_HASH: &str = "com.docker.lb.ip_hash";
+/// The longest time between two reads from the application.
+pub const TIMEOUT: &str = "com.docker.lb.timeout";
+/// The largest request body.
+pub const MAX_BODY_SIZE: &str = "com.docker.lb.max_body_size";
+/// The only networks of clients that are let in.
+pub const ALLOW: &str = "com.docker.lb.allow";
+/// Networks of clients that are not.
+pub const DENY: &str = "com.docker.lb.deny";
+/// The secret with names and hashed passwords.
+pub const BASIC_AUTH: &str = "com.docker.lb.basic_auth";
+/// Requests of one client address.
+pub const RATE_LIMIT: &str = "com.docker.lb.rate_limit";
+/// The service's share of a route.
+pub const WEIGHT: &str = "com.docker.lb.weight";
+/// After so many failures a server is set aside: not possible in VIP mode.
+pub const MAX_FAILS: &str = "com.docker.lb.max_fails";
+/// For how long, and within which time: not possible in VIP mode.
+pub const FAIL_TIMEOUT: &str = "com.docker.lb.fail_timeout";
+
+/// Every routing label that is read.
+pub const ROUTING: [&str; 29] = [
+    HOSTS,
+    PORT,
+    NETWORK,
+    BACKEND_MODE,
+    DEFAULT_BACKEND,
+    SERVICE_CLUSTER,
+    CONTEXT_ROOT,
+    CONTEXT_ROOT_REWRITE,
+    SSL_CERT,
+    SSL_KEY,
+    CLIENT_CA_CERT,
+    SSL_PASSTHROUGH,
+    SSL_ONLY,
+    SSL_BACKEND,
+    SSL_BACKEND_TLS_VERIFY,
+    HSTS,
+    REDIRECTS,
+    WEBSOCKET_ENDPOINTS,
+    STICKY_SESSION_COOKIE,
+    IP_HASH,
+    TIMEOUT,
+    MAX_BODY_SIZE,
+    ALLOW,
+    DENY,
+    BASIC_AUTH,
+    RATE_LIMIT,
+    WEIGHT,
+    MAX_FAILS,
+    FAIL_TIMEOUT,
+];
 
 /// The stack that `docker stack deploy` made an object for.
 pub const STACK: &str = "com.docker.stack.namespace";

@@ -44,8 +44,9 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.label, &self.value) {
-            // `Debug` keeps line breaks and control characters of strangers out of logs and terminals.
+        // Escapes keep line breaks and control characters of strangers out of logs and terminals.
+        let label = self.label.as_deref().map(str::escape_debug);
+        match (label, &self.value) {
             (Some(label), Some(value)) => write!(f, "{label}={value:?}: {}", self.message)?,
             (Some(label), None) => write!(f, "{label}: {}", self.message)?,
             _ => f.write_str(&self.message)?,
@@ -86,6 +87,14 @@ codes! {
     BadBackendMode = "bad_backend_mode",
     /// `default_backend` is neither `true` nor `false`.
     BadDefaultBackend = "bad_default_backend",
+    /// Any other label whose value is not possible; [`Problem::label`] says which.
+    BadOption = "bad_option",
+    /// Labels that exclude each other, or one without another that it needs.
+    InconsistentOptions = "inconsistent_options",
+    /// A label that changes nothing beside the others: the service is published without it.
+    NoEffect = "no_effect",
+    /// A label with the routing prefix that nobody knows.
+    UnknownLabel = "unknown_label",
     /// Routing labels are on the container, where nobody reads them.
     LabelsOnContainer = "labels_on_container",
     /// A job has no tasks that stay.
@@ -137,5 +146,7 @@ mod tests {
         let problem =
             Problem::new(Code::BadPort, "is no port").at("com.docker.lb.port", "80\n80").allowed("1 to 65535");
         assert_eq!(problem.to_string(), r#"com.docker.lb.port="80\n80": is no port (allowed: 1 to 65535)"#);
+        let strange = Problem::new(Code::UnknownLabel, "is unknown").at("com.docker.lb.\x1b[2J\n", "");
+        assert_eq!(strange.to_string(), r#"com.docker.lb.\u{1b}[2J\n="": is unknown"#);
     }
 }

@@ -67,6 +67,42 @@ impl Builder {
     }
 }
 
+/// A label, a value that it takes, and the other labels that it needs.
+pub(crate) type Good = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+/// Each routing label, without its prefix, with a value that is taken without a word.
+pub(crate) const GOOD: [Good; 29] = [
+    ("hosts", "a.local", &[]),
+    ("port", "80", &[]),
+    ("network", "app", &[]),
+    ("backend_mode", "task", &[]),
+    ("default_backend", "true", &[]),
+    ("service_cluster", "east", &[]),
+    ("context_root", "/app", &[]),
+    ("context_root_rewrite", "true", &[("context_root", "/app")]),
+    ("ssl_cert", "app.cert", &[]),
+    ("ssl_key", "app.key", &[("ssl_cert", "app.cert")]),
+    ("client_ca_cert", "ca", &[("ssl_cert", "app.cert")]),
+    ("ssl_passthrough", "true", &[]),
+    ("ssl_only", "true", &[("ssl_cert", "app.cert")]),
+    ("ssl_backend", "true", &[]),
+    ("ssl_backend_tls_verify", "none", &[("ssl_backend", "true")]),
+    ("hsts", "true", &[("ssl_cert", "app.cert")]),
+    ("redirects", "http://old.local,http://new.local", &[]),
+    ("websocket_endpoints", "/ws", &[]),
+    ("sticky_session_cookie", "session", &[]),
+    ("ip_hash", "true", &[]),
+    ("timeout", "30s", &[]),
+    ("max_body_size", "32m", &[]),
+    ("allow", "10.0.0.0/8", &[]),
+    ("deny", "10.0.0.0/8", &[]),
+    ("basic_auth", "users", &[]),
+    ("rate_limit", "10r/s", &[]),
+    ("weight", "20", &[]),
+    ("max_fails", "3", &[]),
+    ("fail_timeout", "10s", &[]),
+];
+
 /// A running task of `service` with an address on the network `app`.
 pub(crate) fn task(service: &Service, slot: u64) -> Task {
     Task {

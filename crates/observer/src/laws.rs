@@ -9,7 +9,7 @@ use swarm::{Mode, RunningCount, Service, UpdateState, UpdateStatus};
 use tokio::time::Instant;
 
 use crate::facts::task_mode;
-use crate::fixtures::{ingress, overlay, service, task};
+use crate::fixtures::{GOOD, ingress, overlay, service, task};
 use crate::index::{Folded, Index, Listing, TaskReads};
 use crate::networks::Networks;
 use crate::request;
@@ -127,6 +127,39 @@ fn any_service() -> impl Strategy<Value = Service> {
     })
 }
 
+/// Routing labels with values good and bad, and labels of others.
+fn any_labels() -> impl Strategy<Value = BTreeMap<String, String>> {
+    let name = prop_oneof![
+        8 => proptest::sample::select(labels::ROUTING.to_vec()).prop_map(str::to_owned),
+        1 => "com\\.docker\\.lb\\.[a-z_]{0,20}",
+        1 => ".*",
+    ];
+    let value = prop_oneof![
+        8 => proptest::sample::select(vec![
+            "", " ", "true", "false", "0", "1", "30", "10s", "1m30s", "500ms", "32m", "vip", "task", "none", "required",
+            "app.cert", "session", "/", "/app", "/ws,/foo", "10.0.0.0/8, fd00::/8", "10r/s,burst=5", "60; preload",
+            "a.local", "a.local,b.local", "http://a.local,https://b.local;",
+        ]).prop_map(str::to_owned),
+        1 => ".*",
+        1 => "[a-z0-9/;,.\"'{}$#\\\\\n ]{0,20}",
+    ];
+    let any = proptest::collection::btree_map(name, value, 0..4);
+    let good = proptest::sample::subsequence(GOOD.to_vec(), 0..=6).prop_map(|good| {
+        let label = |name: &str| format!("{}{name}", labels::PREFIX);
+        let labels = good.into_iter().map(|(name, value, with)| (name, value, with.to_vec()));
+        let labels = labels.flat_map(|(name, value, with)| with.into_iter().chain([(name, value)]));
+        labels.map(|(name, value)| (label(name), value.to_owned())).collect()
+    });
+    prop_oneof![
+        any.clone(),
+        good.clone(),
+        (good, any).prop_map(|(mut good, any): (BTreeMap<String, String>, _)| {
+            good.extend(any);
+            good
+        }),
+    ]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -195,9 +228,7 @@ proptest! {
     }
 
     #[test]
-    fn the_labels_of_one_service_never_change_another(
-        written in proptest::collection::btree_map("(com\\.docker\\.lb\\.(hosts|port|network|backend_mode|default_backend|ip_hash)|.*)", ".*", 0..6),
-    ) {
+    fn the_labels_of_one_service_never_change_another(written in any_labels()) {
         let good = service("good").task().build();
         let mut bad = service("bad").vip().build();
         let mut index = Index::default();
@@ -211,20 +242,39 @@ proptest! {
 
     #[test]
     fn labels_without_the_prefix_do_not_matter(
-        routing in proptest::collection::btree_map("(hosts|port|network|backend_mode|default_backend)", ".*", 0..5),
+        routing in any_labels(),
         other in proptest::collection::btree_map("[a-z.]{0,12}", ".*", 0..5),
     ) {
         let mut service = service("web").build();
-        service.labels = routing.into_iter().map(|(name, value)| (format!("{}{name}", labels::PREFIX), value)).collect();
+        service.labels = routing;
         let before = request::read(&service);
         service.labels.extend(other.into_iter().filter(|(name, _)| !name.starts_with(labels::PREFIX)));
         prop_assert_eq!(&before, &request::read(&service));
-        if let Some(reading) = before {
-            // What is accepted is in words that fit into a proxy file.
-            if let Ok(request) = &reading.asked {
-                prop_assert!(request.hosts.iter().all(|host| model::Host::parse(host.as_str()).is_ok()));
-            }
-            let _ = task_mode(&reading.asked);
+    }
+
+    /// What is accepted is in values that fit into a proxy file, so that a manifest gives back the same.
+    #[test]
+    fn what_is_accepted_is_read_back_from_a_manifest(written in any_labels(), vip in any::<bool>()) {
+        let base = if vip { service("web").vip() } else { service("web").task() };
+        let mut service = base.build();
+        service.labels.extend(written);
+        let reading = request::read(&service).expect("a candidate, as it says hosts");
+        if let Ok(request) = &reading.asked {
+            prop_assert!(request.hosts.iter().all(|host| model::Host::parse(host.as_str()).as_ref() == Ok(host)));
+            let text = serde_json::to_string(&request.options).unwrap();
+            prop_assert_eq!(&serde_json::from_str::<model::Options>(&text).unwrap(), &request.options);
+            let server = &request.options.server;
+            let of_tasks = request.options.route.sticky.is_some() || server.max_fails.or(server.fail_timeout.map(|_| 0)).is_some();
+            prop_assert!(task_mode(&reading.asked).is_some() || !of_tasks);
+            let sources = request.options.host.redirects.keys();
+            prop_assert!(sources.into_iter().all(|source| request.hosts.contains(source)));
+        } else {
+            prop_assert!(reading.asked.as_ref().is_err_and(|problems| !problems.is_empty()));
+        }
+        // Each complaint about a label is about one that is there.
+        let complaints = reading.asked.err().into_iter().flatten().chain(reading.warnings);
+        for label in complaints.filter_map(|problem| problem.label) {
+            prop_assert!(service.labels.contains_key(&label), "{}", label);
         }
     }
 }

@@ -1,0 +1,96 @@
+//! What changes nothing beside the other labels: it is left out, and a warning says so.
+
+use model::values::{CookieName, Path};
+use model::{BackendMode, Code, Options, ServerOptions, Sticky, Tls, labels};
+
+use super::written::Written;
+
+/// What keeps a client at one server, if anything can.
+pub(super) fn sticky(
+    written: &mut Written<'_>,
+    mode: BackendMode,
+    tls: Option<&Tls>,
+    cookie: Option<CookieName>,
+    ip_hash: bool,
+) -> Option<Sticky> {
+    if mode == BackendMode::Vip {
+        // Swarm chooses the task, and the proxy cannot.
+        let why = "has no effect in VIP mode: Swarm chooses the task";
+        let given = [(labels::STICKY_SESSION_COOKIE, cookie.is_some()), (labels::IP_HASH, ip_hash)];
+        for (label, _) in given.into_iter().filter(|(_, given)| *given) {
+            written.left_out(Code::StickyInVip, label, why, "sticky sessions with backend_mode task");
+        }
+        return None;
+    }
+    let cookie = match cookie {
+        Some(_) if tls == Some(&Tls::Passthrough) => {
+            nothing_to_read(written, labels::STICKY_SESSION_COOKIE);
+            None
+        }
+        cookie => cookie,
+    };
+    match cookie {
+        Some(cookie) => {
+            if ip_hash {
+                let why = "has no effect beside sticky_session_cookie, which decides";
+                written.left_out(Code::NoEffect, labels::IP_HASH, why, "one of the two");
+            }
+            Some(Sticky::Cookie(cookie))
+        }
+        None => ip_hash.then_some(Sticky::ClientAddress),
+    }
+}
+
+/// Behind `ssl_passthrough` the proxy sees bytes, and neither requests nor paths.
+pub(super) fn without_http(written: &mut Written<'_>, options: &mut Options) {
+    let Options { context_root, host, route, server: _ } = options;
+    let left_out = [
+        (labels::CONTEXT_ROOT, !std::mem::take(context_root).is_root()),
+        (labels::CONTEXT_ROOT_REWRITE, route.context_root_rewrite.take() == Some(true)),
+        (labels::HSTS, host.hsts.take().is_some()),
+        (labels::SSL_BACKEND, route.backend_tls.take().is_some()),
+        (labels::MAX_BODY_SIZE, route.max_body_size.take().is_some()),
+        (labels::BASIC_AUTH, route.basic_auth.take().is_some()),
+        (labels::RATE_LIMIT, route.rate_limit.take().is_some()),
+    ];
+    for (label, _) in left_out.into_iter().filter(|(_, given)| *given) {
+        nothing_to_read(written, label);
+    }
+}
+
+/// Options that need a host with TLS. Interlock never honoured `ssl_only`, so stacks carry it unnoticed: it must
+/// not become a reason to refuse them.
+pub(super) fn without_tls(written: &mut Written<'_>, options: &mut Options) {
+    let left_out = [
+        (labels::SSL_ONLY, options.host.ssl_only.take() == Some(true)),
+        (labels::HSTS, options.host.hsts.take().is_some()),
+    ];
+    for (label, _) in left_out.into_iter().filter(|(_, given)| *given) {
+        let why = "has no effect: the service has no TLS";
+        written.left_out(Code::NoEffect, label, why, "with ssl_cert or ssl_passthrough");
+    }
+}
+
+pub(super) fn without_context_root(written: &mut Written<'_>, options: &mut Options) {
+    if Path::is_root(&options.context_root) && options.route.context_root_rewrite.take() == Some(true) {
+        let why = "has no effect: there is no context root to be replaced";
+        written.left_out(Code::NoEffect, labels::CONTEXT_ROOT_REWRITE, why, "with context_root");
+    }
+}
+
+/// A VIP stands for all tasks: one that fails must not set the others aside.
+pub(super) fn without_servers(written: &mut Written<'_>, server: &mut ServerOptions) {
+    let left_out = [
+        (labels::MAX_FAILS, server.max_fails.take().is_some()),
+        (labels::FAIL_TIMEOUT, server.fail_timeout.take().is_some()),
+    ];
+    for (label, _) in left_out.into_iter().filter(|(_, given)| *given) {
+        let why = "has no effect in VIP mode: the virtual address stands for all tasks";
+        written.left_out(Code::NoEffect, label, why, "with backend_mode task");
+    }
+}
+
+fn nothing_to_read(written: &mut Written<'_>, label: &str) {
+    let why = "has no effect with ssl_passthrough: the proxy cannot read what it passes on";
+    written.left_out(Code::NoEffect, label, why, "with ssl_cert");
+}
