@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
 use std::net::SocketAddr;
 
-use model::{BackendMode, ClusterName, Digest, Problem, Published, Report, ServiceId, ServiceReport, Verdict, labels};
+use model::{BackendMode, ClusterName, Digest, Problem, Published, Report, ServiceId, ServiceReport, Verdict};
 use serde::Serialize;
 
 use crate::table::{Table, printable};
@@ -17,6 +17,9 @@ pub struct Explanation {
     /// What was decided, and why.
     #[serde(flatten)]
     pub report: ServiceReport,
+    /// Other services that answer hosts of its, by host.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub shared: BTreeMap<model::Host, Vec<String>>,
     /// What the proxies serve of it; none if nothing.
     pub live: Option<Live>,
 }
@@ -44,6 +47,7 @@ pub fn explain(report: &Report, published: &BTreeMap<ClusterName, Published>, se
     let explanation = |(id, about): (&ServiceId, &ServiceReport)| Explanation {
         id: id.clone(),
         report: about.clone(),
+        shared: shared(id, about, report),
         live: live(id, about, published),
     };
     let named = |(id, about): &(&ServiceId, &ServiceReport)| about.name == service || id.as_str() == service;
@@ -52,6 +56,22 @@ pub fn explain(report: &Report, published: &BTreeMap<ClusterName, Published>, se
         return exact;
     }
     report.services.iter().filter(|(id, _)| id.as_str().starts_with(service)).map(explanation).collect()
+}
+
+/// Who else answers its hosts: services that are routed in the same cluster of proxies.
+fn shared(id: &ServiceId, about: &ServiceReport, report: &Report) -> BTreeMap<model::Host, Vec<String>> {
+    let mut shared: BTreeMap<model::Host, Vec<String>> = BTreeMap::new();
+    let others = report.services.iter().filter(|(other, them)| {
+        *other != id && them.cluster == about.cluster && matches!(them.verdict, Verdict::Routed { .. })
+    });
+    for (_, them) in others {
+        for host in about.hosts.intersection(&them.hosts) {
+            let root = &them.options.context_root;
+            let at = if root.is_root() { String::new() } else { format!(" at {root}") };
+            shared.entry(host.clone()).or_default().push(format!("{}{at}", them.name));
+        }
+    }
+    shared
 }
 
 /// The length of an id where docker prints it short.
@@ -66,6 +86,7 @@ fn live(id: &ServiceId, about: &ServiceReport, published: &BTreeMap<ClusterName,
             contribution.endpoints == about.endpoints
                 && contribution.hosts == about.hosts
                 && contribution.default_backend == about.default_backend
+                && contribution.options == about.options
         }
         // The hosts of its last good state are not known here; its servers are.
         Verdict::Quarantined { last_good_served: true, .. } => contribution.endpoints == about.endpoints,
@@ -108,6 +129,9 @@ impl fmt::Display for Explanation {
         }
         for warning in unlabelled(&about.warnings, about) {
             writeln!(f, "warning   {warning}")?;
+        }
+        for (host, others) in &self.shared {
+            writeln!(f, "shared    {host} with {}", others.join(", "))?;
         }
         match &about.network {
             Some(network) => writeln!(f, "network   {} ({}): {}", network.name, network.id, network.reason)?,
@@ -210,19 +234,10 @@ fn remarks(label: &str, about: &ServiceReport) -> Vec<String> {
         }
     }
     if remarks.is_empty() {
-        remarks.push(if KNOWN.contains(&label) { "accepted" } else { "not used by this version" }.to_owned());
+        remarks.push("accepted".to_owned());
     }
     remarks
 }
-
-const KNOWN: &[&str] = &[
-    labels::HOSTS,
-    labels::PORT,
-    labels::NETWORK,
-    labels::BACKEND_MODE,
-    labels::DEFAULT_BACKEND,
-    labels::SERVICE_CLUSTER,
-];
 
 /// Problems that are not said at one of the labels shown.
 fn unlabelled<'a>(problems: &'a [Problem], about: &'a ServiceReport) -> impl Iterator<Item = &'a Problem> {
@@ -235,7 +250,7 @@ fn join<T: ToString>(items: &BTreeSet<T>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use model::{Code, Host, NetworkChoice, NetworkId, TaskVerdict};
+    use model::{Code, Host, NetworkChoice, NetworkId, TaskVerdict, labels};
 
     use super::*;
 
@@ -253,6 +268,7 @@ mod tests {
                 reason: "the only one".into(),
             }),
             endpoints: BTreeSet::new(),
+            options: model::Options::default(),
             tasks: vec![TaskVerdict { id: "t1".into(), endpoint: None, reason: "no address on demo".into() }],
             labels: BTreeMap::from([
                 (labels::HOSTS.to_owned(), "demo.local".to_owned()),
@@ -276,7 +292,7 @@ mod tests {
             "service   demo (s1)\n\
              verdict   refused: com.docker.lb.port=\"80\\u{1b}[31m\": is no port\n\
              cluster   main\n\
-             labels\n  com.docker.lb.hosts=demo.local\n    accepted\n  com.docker.lb.port=80\\u{1b}[31m\n    refused: is no port (allowed: 1 to 65535)\n  com.docker.lb.weight=3\n    not used by this version\n\
+             labels\n  com.docker.lb.hosts=demo.local\n    accepted\n  com.docker.lb.port=80\\u{1b}[31m\n    refused: is no port (allowed: 1 to 65535)\n  com.docker.lb.weight=3\n    accepted\n\
              network   demo (n1): the only one\n\
              tasks\n  t1  out: no address on demo\n\
              live      the proxies serve nothing of it\n"

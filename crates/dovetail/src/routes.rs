@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use model::{BackendMode, ClusterName, Contribution, Manifest, Published, Report, ServiceId, Verdict};
+use model::values::Path;
+use model::{BackendMode, ClusterName, Contribution, Manifest, Options, Published, Report, ServiceId, Tls, Verdict};
 use serde::Serialize;
 
 use crate::table::Table;
@@ -13,6 +14,10 @@ use crate::table::Table;
 pub struct Route {
     /// The host; `*` for every host that nobody asked for.
     pub host: String,
+    /// The path, with everything below it.
+    pub path: Path,
+    /// How TLS is spoken for this service.
+    pub tls: TlsKind,
     /// The cluster of proxies.
     pub cluster: ClusterName,
     /// The service's name.
@@ -27,6 +32,36 @@ pub struct Route {
     pub wanted: BTreeSet<SocketAddr>,
 }
 
+/// How TLS is spoken for a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TlsKind {
+    /// Not by its own labels.
+    None,
+    /// By the proxies, with its certificate.
+    Terminated,
+    /// By itself.
+    Passthrough,
+}
+
+impl TlsKind {
+    fn of(options: &Options) -> Self {
+        match options.host.tls {
+            None => TlsKind::None,
+            Some(Tls::Terminate { .. }) => TlsKind::Terminated,
+            Some(Tls::Passthrough) => TlsKind::Passthrough,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            TlsKind::None => "-",
+            TlsKind::Terminated => "terminated",
+            TlsKind::Passthrough => "passthrough",
+        }
+    }
+}
+
 /// How far a route is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -35,7 +70,7 @@ pub enum State {
     Live,
     /// The proxies' live files hold it as it should be, and the rollout of these files has not ended.
     Rolling,
-    /// They hold it with other endpoints than it should have.
+    /// They hold it with other endpoints or options than it should have.
     Changing,
     /// It should be, and they do not hold it yet.
     Pending,
@@ -71,17 +106,22 @@ pub fn routes(report: &Report, published: &BTreeMap<ClusterName, Published>) -> 
             }
         };
         for host in served.union(&wanted) {
+            let leaving = !wanted.contains(host);
+            let options = live.filter(|_| leaving).map_or(&service.options, |live| &live.options);
             let endpoints = live.filter(|_| served.contains(host)).map(|live| live.endpoints.clone());
             let wanted = if wanted.contains(host) { service.endpoints.clone() } else { BTreeSet::new() };
             let state = match &endpoints {
                 None => State::Pending,
                 Some(_) if wanted.is_empty() => State::Leaving,
                 Some(endpoints) if *endpoints != wanted => State::Changing,
+                Some(_) if live.is_some_and(|live| live.options != service.options) => State::Changing,
                 Some(_) if rolled_out(published, cluster, id) => State::Live,
                 Some(_) => State::Rolling,
             };
             routes.push(Route {
                 host: host.clone(),
+                path: options.context_root.clone(),
+                tls: TlsKind::of(options),
                 cluster: cluster.clone(),
                 service: service.name.clone(),
                 mode,
@@ -100,6 +140,8 @@ pub fn routes(report: &Report, published: &BTreeMap<ClusterName, Published>) -> 
             let gone = &publication.contribution;
             routes.extend(hosts_of(gone).into_iter().map(|host| Route {
                 host,
+                path: gone.options.context_root.clone(),
+                tls: TlsKind::of(&gone.options),
                 cluster: cluster.clone(),
                 service: gone.name.clone(),
                 mode: gone.mode,
@@ -109,7 +151,7 @@ pub fn routes(report: &Report, published: &BTreeMap<ClusterName, Published>) -> 
             }));
         }
     }
-    routes.sort_by(|a, b| (&a.host, &a.cluster, &a.service).cmp(&(&b.host, &b.cluster, &b.service)));
+    routes.sort_by(|a, b| (&a.host, &a.path, &a.cluster, &a.service).cmp(&(&b.host, &b.path, &b.cluster, &b.service)));
     routes
 }
 
@@ -147,17 +189,19 @@ fn names(hosts: &BTreeSet<model::Host>, default_backend: bool) -> BTreeSet<Strin
 
 /// The routes for people.
 pub fn table(routes: &[Route]) -> Table {
-    let mut table = Table::new(["HOST", "SERVICE", "MODE", "STATE", "SERVERS", "CLUSTER"]);
+    let mut table = Table::new(["HOST", "SERVICE", "MODE", "TLS", "STATE", "SERVERS", "CLUSTER"]);
     for route in routes {
         let state = match route.state {
+            State::Changing if route.endpoints == route.wanted => "changing (options)".to_owned(),
             State::Changing => format!("changing ({})", difference(route)),
             State::Live | State::Rolling | State::Pending | State::Leaving => route.state.as_str().to_owned(),
         };
         let servers = if route.endpoints.is_empty() { &route.wanted } else { &route.endpoints };
         table.row([
-            route.host.clone(),
+            address(route),
             route.service.clone(),
             route.mode.as_str().to_owned(),
+            route.tls.as_str().to_owned(),
             state,
             few(servers),
             route.cluster.to_string(),
@@ -173,12 +217,18 @@ pub fn changes(routes: &[Route], cluster: &ClusterName) -> Table {
         let change = match route.state {
             State::Live | State::Rolling => continue,
             State::Pending => format!("comes: {}", few(&route.wanted)),
+            State::Changing if route.endpoints == route.wanted => "changes: its options".to_owned(),
             State::Changing => format!("changes: {} to {}", difference(route), few(&route.wanted)),
             State::Leaving => "goes".to_owned(),
         };
-        table.row([route.host.clone(), route.service.clone(), route.mode.as_str().to_owned(), change]);
+        table.row([address(route), route.service.clone(), route.mode.as_str().to_owned(), change]);
     }
     table
+}
+
+/// The host, and the path unless it is all of it.
+fn address(route: &Route) -> String {
+    if route.path.is_root() { route.host.clone() } else { format!("{}{}", route.host, route.path) }
 }
 
 /// How many servers come and go.

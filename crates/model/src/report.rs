@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
-use crate::{BackendMode, ClusterName, Host, NetworkId, Problem, ServiceId, TaskId};
+use crate::{BackendMode, ClusterName, Host, NetworkId, Options, Problem, ServiceId, TaskId};
 
 /// What was decided about every candidate.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -34,6 +34,9 @@ pub struct ServiceReport {
     pub network: Option<NetworkChoice>,
     /// Where its requests go.
     pub endpoints: BTreeSet<SocketAddr>,
+    /// What the proxies are to do for it beyond that; every secret by its whole name.
+    #[serde(skip_serializing_if = "Options::is_default")]
+    pub options: Options,
     /// Its tasks, in or out, and why; empty in VIP mode.
     pub tasks: Vec<TaskVerdict>,
     /// The routing labels as written.

@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::{
-    ClusterName, Code, Contribution, Desired, Hold, Manifest, Problem, ProxySpec, Published, Report, Request, Service,
-    ServiceId, ServiceReport, Verdict,
+    ClusterName, Code, Contribution, Desired, Hold, Manifest, Options, Problem, ProxySpec, Published, Report, Request,
+    Service, ServiceId, ServiceReport, Verdict,
 };
 
 use crate::endpoints::{self, Found};
@@ -110,6 +110,7 @@ fn blank(service: &Service) -> ServiceReport {
         mode: None,
         network: None,
         endpoints: BTreeSet::new(),
+        options: Options::default(),
         tasks: Vec::new(),
         labels: service.labels.clone(),
         problems: Vec::new(),
@@ -205,6 +206,7 @@ fn contribute(
             let before = if waits { ", with the options it had before" } else { "" };
             about.verdict = Verdict::Routed { reason: format!("{reason}{before}") };
             about.endpoints.clone_from(&endpoints);
+            about.options.clone_from(&options);
             Some(Contribution {
                 name: service.name.clone(),
                 created_at: service.created_at,
@@ -237,6 +239,7 @@ fn hold_back(contributions: &mut Contributions, last_good: &Manifest, holds: &[H
                 format!("a rollout with its last change failed ({reason}); until it is tried again {instead}");
             about.problems.push(Problem::new(Code::Quarantined, message));
             about.endpoints = last_good.as_ref().map(|good| good.endpoints.clone()).unwrap_or_default();
+            about.options = last_good.as_ref().map(|good| good.options.clone()).unwrap_or_default();
             about.verdict = Verdict::Quarantined { reason, last_good_served: last_good.is_some() };
         }
         match last_good {
@@ -260,6 +263,7 @@ fn join_one_by_one(
             let name = desired.networks.get(&joining).map_or(joining.as_str(), |network| network.name.as_str());
             let reason = format!("its network joins after {name}: one at a time, so that it is known which one fails");
             about.endpoints = last_good.as_ref().map(|good| good.endpoints.clone()).unwrap_or_default();
+            about.options = last_good.as_ref().map(|good| good.options.clone()).unwrap_or_default();
             about.verdict = match last_good {
                 Some(_) => Verdict::Routed { reason: format!("as before: {reason}") },
                 None => Verdict::Waiting { reason },

@@ -141,6 +141,8 @@ fn adjusted(text: &str, directory: &Path, address: SocketAddr) -> String {
         match words[..] {
             ["user", ..] => continue,
             ["pid", ..] => adjusted.push_str(&format!("pid {};", at("nginx.pid"))),
+            // Nothing in the story is about TLS, and the processes of all proxies are on one machine.
+            ["listen", "443", ..] => adjusted.push_str(&line.replacen("443", &format!("unix:{}", at("tls.sock")), 1)),
             ["listen", _, ..] => adjusted.push_str(&line.replacen("80", &address.to_string(), 1)),
             ["http", "{"] => {
                 adjusted.push_str(line);

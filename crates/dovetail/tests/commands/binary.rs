@@ -69,7 +69,7 @@ fn a_fine_configuration_is_0() {
     assert_snapshot!(output.replace(file, "config/dovetail.yaml"), @r"
     config/dovetail.yaml: fine
       instance main, engine unix:///var/run/docker.sock
-      cluster main: service dovetail-proxy, image nginx:1.28 (nginx 1.28.0), 2 replicas, http 8080 of the routing mesh
+      cluster main: service dovetail-proxy, image nginx:1.28 (nginx 1.28.0), 2 replicas, http 8080 and https 8443 of the routing mesh
     ");
 }
 

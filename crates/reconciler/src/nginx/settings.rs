@@ -187,7 +187,7 @@ impl Default for Settings {
             pid_path: text("/var/run/proxy.pid"),
             http_port: NonZeroU16::new(80).expect("80 is not 0"),
             https_port: NonZeroU16::new(443).expect("443 is not 0"),
-            published_https: NonZeroU16::new(443),
+            published_https: NonZeroU16::new(8443),
             ssl_protocols: BTreeSet::from([TlsProtocol::V1_2, TlsProtocol::V1_3]),
             ssl_ciphers: text("HIGH:!aNULL:!MD5"),
             backend_authorities: text("/etc/ssl/certs/ca-certificates.crt"),
