@@ -23,6 +23,8 @@ pub enum Call {
     Network(String),
     /// [`swarm::Read::configs`].
     Configs(InstanceName),
+    /// [`swarm::Read::secrets`].
+    Secrets,
     /// [`swarm::Read::raw_service`].
     RawService(String),
     /// [`swarm::Read::resolve_image`].
@@ -70,6 +72,7 @@ pub enum Verb {
     TaskHistory,
     Network,
     Configs,
+    Secrets,
     RawService,
     ResolveImage,
     CreateConfig,
@@ -90,6 +93,7 @@ impl Call {
             Call::TaskHistory(_) => Verb::TaskHistory,
             Call::Network(_) => Verb::Network,
             Call::Configs(_) => Verb::Configs,
+            Call::Secrets => Verb::Secrets,
             Call::RawService(_) => Verb::RawService,
             Call::ResolveImage { .. } => Verb::ResolveImage,
             Call::CreateConfig(_) => Verb::CreateConfig,
@@ -113,6 +117,7 @@ impl Call {
             | Verb::TaskHistory
             | Verb::Network
             | Verb::Configs
+            | Verb::Secrets
             | Verb::RawService
             | Verb::ResolveImage
             | Verb::Events => false,

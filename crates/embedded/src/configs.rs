@@ -1,18 +1,15 @@
-//! Config objects (and secrets, as far as a service can refer to them: their content is not kept).
+//! Config objects, and secrets without their content: nobody could read it.
 
-use model::{ConfigId, InstanceName, labels};
-use swarm::{Class, Config, Error, EventKind, NewConfig, Result, limits};
+use model::{ConfigId, InstanceName, SecretId, labels};
+use swarm::{Class, Config, Error, EventKind, NewConfig, Result, Secret, limits};
 
+use crate::spec::Spec;
 use crate::store::Store;
 
 impl Store {
     pub(crate) fn create_config(&mut self, new: &NewConfig) -> Result<ConfigId> {
         let operation = format!("create config {}", new.name);
-        if !is_object_name(&new.name) {
-            let message = "invalid name, only 64 [a-zA-Z0-9-_.] characters allowed, and the start and end character \
-                           must be [a-zA-Z0-9]";
-            return Err(Error::new(Class::Refused, operation, message));
-        }
+        check_object_name(&operation, &new.name)?;
         if new.data.is_empty() || new.data.len() >= self.config_limit {
             let message = format!("config data must be larger than 0 and less than {} bytes", self.config_limit);
             return Err(Error::new(Class::Refused, operation, message));
@@ -61,16 +58,9 @@ impl Store {
         let Some(config) = self.configs.get(id) else {
             return Err(Error::new(Class::NotFound, operation, format!("could not find config {id}")));
         };
-        let users: Vec<&str> = self
-            .services
-            .values()
-            .filter(|service| service.spec.configs.iter().any(|reference| reference.id == id.as_str()))
-            .map(|service| service.spec.name.as_str())
-            .collect();
-        if !users.is_empty() {
-            let message = format!("config '{}' is in use by the following service: {}", config.name, users.join(", "));
-            return Err(Error::new(Class::InUse, operation, message));
-        }
+        self.check_unused(operation, &format!("config '{}'", config.name), |spec| {
+            spec.configs.iter().any(|reference| reference.id == id.as_str())
+        })?;
         self.configs.remove(id);
         self.touch();
         self.emit(EventKind::Object);
@@ -84,6 +74,76 @@ impl Store {
             .cloned()
             .collect()
     }
+}
+
+impl Store {
+    pub(crate) fn create_secret(&mut self, name: &str) -> Result<SecretId> {
+        let operation = format!("create secret {name}");
+        check_object_name(&operation, name)?;
+        if self.secrets.values().any(|known| known == name) {
+            return Err(Error::new(Class::Conflict, operation, format!("secret {name} already exists")));
+        }
+        let id = SecretId::new(self.fresh_id());
+        self.secrets.insert(id.clone(), name.to_owned());
+        self.touch();
+        self.emit(EventKind::Object);
+        Ok(id)
+    }
+
+    /// Changes nothing that is kept here, as labels are not; and raises an event.
+    pub(crate) fn label_secret(&mut self, name: &str) -> Result<()> {
+        self.secret_named(&format!("label secret {name}"), name)?;
+        self.touch();
+        self.emit(EventKind::Object);
+        Ok(())
+    }
+
+    /// As with configs, only current specs protect it.
+    pub(crate) fn remove_secret(&mut self, name: &str) -> Result<()> {
+        let operation = format!("remove secret {name}");
+        let id = self.secret_named(&operation, name)?;
+        self.check_unused(operation, &format!("secret '{name}'"), |spec| {
+            spec.secrets.iter().any(|(used, _)| used == id.as_str())
+        })?;
+        self.secrets.remove(&id);
+        self.touch();
+        self.emit(EventKind::Object);
+        Ok(())
+    }
+
+    pub(crate) fn view_secrets(&self) -> Vec<Secret> {
+        self.secrets.iter().map(|(id, name)| Secret { id: id.clone(), name: name.clone() }).collect()
+    }
+
+    fn secret_named(&self, operation: &str, name: &str) -> Result<SecretId> {
+        let found = self.secrets.iter().find(|(_, known)| *known == name).map(|(id, _)| id.clone());
+        found.ok_or_else(|| Error::new(Class::NotFound, operation, format!("secret {name} not found")))
+    }
+
+    /// Refuses what a service still refers to.
+    fn check_unused(&self, operation: String, what: &str, uses: impl Fn(&Spec) -> bool) -> Result<()> {
+        let users: Vec<&str> = self
+            .services
+            .values()
+            .filter(|service| uses(&service.spec))
+            .map(|service| service.spec.name.as_str())
+            .collect();
+        if users.is_empty() {
+            return Ok(());
+        }
+        let plural = if users.len() == 1 { "" } else { "s" };
+        let message = format!("{what} is in use by the following service{plural}: {}", users.join(", "));
+        Err(Error::new(Class::InUse, operation, message))
+    }
+}
+
+fn check_object_name(operation: &str, name: &str) -> Result<()> {
+    if is_object_name(name) {
+        return Ok(());
+    }
+    let message = "invalid name, only 64 [a-zA-Z0-9-_.] characters allowed, and the start and end character must be \
+                   [a-zA-Z0-9]";
+    Err(Error::new(Class::Refused, operation, message))
 }
 
 /// The rule for names of configs and secrets.

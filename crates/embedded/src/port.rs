@@ -6,8 +6,8 @@ use futures::Stream;
 use model::{ConfigId, InstanceName, ServiceId};
 use serde_json::Value;
 use swarm::{
-    Class, Config, Error, Event, Identity, Network, NewConfig, RawService, Read, RegistryAuth, Result, Service, Task,
-    TasksOf, Watch, Write,
+    Class, Config, Error, Event, Identity, Network, NewConfig, RawService, Read, RegistryAuth, Result, Secret, Service,
+    Task, TasksOf, Watch, Write,
 };
 use tokio::time::sleep;
 
@@ -68,6 +68,10 @@ impl Read for Swarm {
         let instance = instance.clone();
         self.call(Call::Configs(instance.clone()), Some(Vec::new()), move |state| Ok(state.store.configs_of(&instance)))
             .await
+    }
+
+    async fn secrets(&self) -> Result<Vec<Secret>> {
+        self.call(Call::Secrets, Some(Vec::new()), |state| Ok(state.store.view_secrets())).await
     }
 
     async fn resolve_image(&self, image: &str, auth: Option<&RegistryAuth>) -> Result<Option<String>> {

@@ -196,7 +196,10 @@ impl Store {
         let secrets: Vec<String> = spec
             .secrets
             .iter()
-            .filter_map(|(id, name)| missing(self.secrets.get(id).is_some_and(|known| known == name), name))
+            .filter_map(|(id, name)| {
+                let secret = self.secrets.get(&model::SecretId::new(id.as_str()));
+                missing(secret.is_some_and(|known| known == name), name)
+            })
             .collect();
         if !secrets.is_empty() {
             let plural = if secrets.len() == 1 { "" } else { "s" };

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{ConfigId, CreatedAt, NetworkId, NodeId, ServiceId, TaskId};
+use model::{ConfigId, CreatedAt, NetworkId, NodeId, SecretId, ServiceId, TaskId};
 use serde_json::Value;
 use swarm::{Config, EventKind};
 use tokio::time::Instant;
@@ -108,7 +108,7 @@ pub(crate) struct Store {
     pub next_subnet: u32,
     pub nodes: BTreeMap<NodeId, Node>,
     pub configs: BTreeMap<ConfigId, Config>,
-    pub secrets: BTreeMap<String, String>,
+    pub secrets: BTreeMap<SecretId, String>,
 
     /// The moment that is being lived through; behind the clock only inside [`Store::catch_up`].
     pub now: Instant,

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{ConfigId, NetworkId, NodeId, ServiceId, TaskId};
+use model::{ConfigId, NetworkId, NodeId, SecretId, ServiceId, TaskId};
 use serde_json::{Value, json};
-use swarm::{Class, Config, Error, EventKind, Identity, NewConfig, RawService, Result, Service, Task, TaskState};
+use swarm::{Class, Config, Error, Identity, NewConfig, RawService, Result, Service, Task, TaskState};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::builder::push;
@@ -267,23 +267,28 @@ impl Swarm {
         self.lock(|state| state.store.remove_config(id))
     }
 
-    /// `docker secret create`, without the content; answers its id.
+    /// `docker secret create`, without the content.
     ///
     /// # Errors
-    /// When the name is taken.
-    pub fn add_secret(&self, name: &str) -> Result<String> {
-        self.lock(|state| {
-            let store = &mut state.store;
-            if store.secrets.values().any(|known| known == name) {
-                let message = format!("secret {name} already exists");
-                return Err(Error::new(Class::Conflict, format!("create secret {name}"), message));
-            }
-            let id = store.fresh_id();
-            store.secrets.insert(id.clone(), name.to_owned());
-            store.touch();
-            store.emit(EventKind::Object);
-            Ok(id)
-        })
+    /// As the Engine refuses it.
+    pub fn add_secret(&self, name: &str) -> Result<SecretId> {
+        self.lock(|state| state.store.create_secret(name))
+    }
+
+    /// Changes a secret's labels: the only change that Swarm allows.
+    ///
+    /// # Errors
+    /// When there is no such secret.
+    pub fn label_secret(&self, name: &str) -> Result<()> {
+        self.lock(|state| state.store.label_secret(name))
+    }
+
+    /// `docker secret rm`.
+    ///
+    /// # Errors
+    /// [`Class::InUse`] while a service refers to it; [`Class::NotFound`] when there is none.
+    pub fn delete_secret(&self, name: &str) -> Result<()> {
+        self.lock(|state| state.store.remove_secret(name))
     }
 }
 

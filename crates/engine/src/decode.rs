@@ -18,13 +18,13 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use model::{ConfigId, CreatedAt, Digest, NetworkId, NodeId, ServiceId, TaskId};
+use model::{ConfigId, CreatedAt, Digest, NetworkId, NodeId, SecretId, ServiceId, TaskId};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use swarm::{
     Attachment, Config, DesiredState, Endpoint, EndpointMode, EventKind, Mode, Network, RawService, RunningCount,
-    Service, Task, TaskState, UpdateState, UpdateStatus,
+    Secret, Service, Task, TaskState, UpdateState, UpdateStatus,
 };
 
 type Decoded<T> = Result<T, String>;
@@ -444,7 +444,7 @@ fn attachments(wire: Vec<WireAttachment>) -> Decoded<Vec<Attachment>> {
     Ok(attachments)
 }
 
-// === Networks and configs, in bollard's models ===
+// === Networks, configs and secrets, in bollard's models ===
 
 pub(crate) fn network(wire: bollard::models::NetworkInspect) -> Decoded<Network> {
     Ok(Network {
@@ -485,6 +485,12 @@ pub(crate) fn config_spec(
         data: data.map(|data| BASE64.encode(data)),
         templating: None,
     }
+}
+
+pub(crate) fn secret(wire: bollard::models::Secret) -> Decoded<Secret> {
+    let id = wire.id.filter(|id| !id.is_empty()).ok_or("a secret has no id")?;
+    let name = wire.spec.and_then(|spec| spec.name).filter(|name| !name.is_empty());
+    Ok(Secret { name: name.ok_or_else(|| format!("secret {id}: it has no name"))?, id: SecretId::new(id) })
 }
 
 // === Events ===

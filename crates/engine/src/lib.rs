@@ -13,7 +13,7 @@
 //! # How it is built
 //! One pooled client over one connector carries everything, so that calls are counted in one place, only
 //! the configured CA is trusted, and a poll does not open a connection each time. bollard runs on top of it
-//! (`connect_with_custom_transport`) for configs and networks. Services, tasks and events are our own few
+//! (`connect_with_custom_transport`) for configs, secrets and networks. Services, tasks and events are our own few
 //! lines: bollard drops `PreviousSpec` and unknown fields, takes the version index as `i32`, and fails a
 //! list for one unknown word.
 //!
@@ -35,15 +35,17 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bollard::query_parameters::{InspectNetworkOptionsBuilder, ListConfigsOptionsBuilder, UpdateConfigOptionsBuilder};
+use bollard::query_parameters::{
+    InspectNetworkOptionsBuilder, ListConfigsOptionsBuilder, ListSecretsOptions, UpdateConfigOptionsBuilder,
+};
 use bollard::{ClientVersion, Docker};
 use bytes::Bytes;
 use futures::Stream;
 use model::{ConfigId, InstanceName, ServiceId, labels};
 use serde_json::Value;
 use swarm::{
-    Class, Config, Error, Event, Identity, Network, NewConfig, RawService, Read, RegistryAuth, Result, Service, Task,
-    TasksOf, Watch, Write, limits,
+    Class, Config, Error, Event, Identity, Network, NewConfig, RawService, Read, RegistryAuth, Result, Secret, Service,
+    Task, TasksOf, Watch, Write, limits,
 };
 
 use crate::http::{Failure, Http, Query, is_image, is_segment};
@@ -317,6 +319,17 @@ impl Read for Engine {
             Ok(configs)
         };
         core.attempt("list configs", work).await
+    }
+
+    async fn secrets(&self) -> Result<Vec<Secret>> {
+        let core = &*self.core;
+        let work = async {
+            let found = core.docker().await?.list_secrets(None::<ListSecretsOptions>).await;
+            let found = found.map_err(|error| core.of_bollard(error))?;
+            let secrets: std::result::Result<Vec<Secret>, String> = found.into_iter().map(decode::secret).collect();
+            secrets.map_err(Failure::malformed)
+        };
+        core.attempt("list secrets", work).await
     }
 
     async fn resolve_image(&self, image: &str, auth: Option<&RegistryAuth>) -> Result<Option<String>> {

@@ -60,7 +60,7 @@ mod tests {
     use super::*;
     use crate::facts::{Facts, TaskRead};
     use crate::fixtures::service;
-    use crate::networks::Networks;
+    use crate::lookups::Lookups;
     use crate::request;
 
     #[test]
@@ -74,7 +74,7 @@ mod tests {
                 });
                 let read = read.build();
                 let reading = request::read(&read).unwrap();
-                Facts::new(read, reading, TaskRead::NotAsked, &Networks::default(), None, Instant::now())
+                Facts::new(read, reading, TaskRead::NotAsked, &Lookups::default(), None, Instant::now())
                     .unwrap()
                     .service
             });

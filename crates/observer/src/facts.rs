@@ -5,12 +5,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{BackendMode, Backends, Network, NetworkId, Request, Scale, Service, Task, labels};
+use model::values::SecretName;
+use model::{BackendMode, Backends, Network, NetworkId, Request, Scale, SecretId, Service, Task, labels};
 use swarm::{DesiredState, Mode, TaskState};
 use tokio::time::Instant;
 
-use crate::networks::{Known, Networks};
+use crate::lookups::Lookups;
+use crate::networks::Known;
 use crate::request::Reading;
+use crate::secrets::whole_names;
 
 /// For so long a global service must want no task before it counts as scaled to zero.
 ///
@@ -28,6 +31,8 @@ pub(crate) struct Facts {
     pub(crate) service: Arc<Service>,
     /// The networks of [`Service::networks`].
     pub(crate) networks: BTreeMap<NetworkId, Arc<Network>>,
+    /// Those of the cluster's secrets that its labels may mean.
+    pub(crate) secrets: BTreeMap<SecretName, SecretId>,
     /// Since when a global service wants no task.
     empty_since: Option<Instant>,
 }
@@ -50,6 +55,8 @@ pub(crate) enum Unread {
     Network,
     /// Its tasks, which nobody has listed before either.
     Tasks,
+    /// Whether the secrets that it names exist.
+    Secrets,
 }
 
 /// What the labels of a service in task mode ask for; `None` in VIP mode and when it is refused.
@@ -72,23 +79,32 @@ pub(crate) fn network_keys(read: &swarm::Service, reading: &Reading, tasks: Task
     keys
 }
 
+/// The whole names of the secrets that the facts of a service depend on.
+pub(crate) fn secret_names(read: &swarm::Service, reading: &Reading) -> BTreeSet<SecretName> {
+    let stack = read.labels.get(labels::STACK).map(String::as_str);
+    // A refused service is refused whatever secrets there are.
+    reading.asked.as_ref().map_or_else(|_| BTreeSet::new(), |request| whole_names(stack, request))
+}
+
 impl Facts {
     /// Puts together what was read. `previous` is what is known of the same service.
     ///
     /// # Errors
     /// When an answer is missing without which the facts could be wrong. A network left out would make a
-    /// choice among the others look clear; tasks left out would look like a service without any.
+    /// choice among the others look clear; tasks left out would look like a service without any, and secrets
+    /// left out like labels that name none.
     pub(crate) fn new(
         read: swarm::Service,
         reading: Reading,
         tasks: TaskRead<'_>,
-        networks: &Networks,
+        lookups: &Lookups,
         previous: Option<&Facts>,
         now: Instant,
     ) -> Result<Self, Unread> {
+        let secrets = lookups.secrets.among(&secret_names(&read, &reading)).ok_or(Unread::Secrets)?;
         let mut joinable = BTreeMap::new();
         for key in network_keys(&read, &reading, tasks) {
-            match networks.get(&key) {
+            match lookups.networks.get(&key) {
                 Known::Joinable(network) => {
                     joinable.insert(network.id.clone(), network);
                 }
@@ -120,7 +136,7 @@ impl Facts {
             Some(previous) if *previous.service == service => Arc::clone(&previous.service),
             _ => Arc::new(service),
         };
-        Ok(Self { read, service, networks: joinable, empty_since })
+        Ok(Self { read, service, networks: joinable, secrets, empty_since })
     }
 
     /// How many tasks the service wants, as far as the Engine said.
@@ -223,12 +239,12 @@ mod tests {
     use crate::fixtures::{host_network, ingress, overlay, service, task};
     use crate::request;
 
-    fn networks() -> Networks {
-        let mut networks = Networks::default();
+    fn lookups() -> Lookups {
+        let mut lookups = Lookups::default();
         for network in [overlay("app"), overlay("other"), ingress(), host_network()] {
-            networks.learn(network.id.as_str().to_owned(), Some(network));
+            lookups.networks.learn(network.id.as_str().to_owned(), Some(network));
         }
-        networks
+        lookups
     }
 
     fn facts_at(
@@ -238,7 +254,7 @@ mod tests {
         now: Instant,
     ) -> Result<Facts, Unread> {
         let reading = request::read(&read).expect("a candidate");
-        Facts::new(read, reading, tasks, &networks(), previous, now)
+        Facts::new(read, reading, tasks, &lookups(), previous, now)
     }
 
     fn facts(read: swarm::Service, tasks: TaskRead<'_>, previous: Option<&Facts>) -> Result<Facts, Unread> {
@@ -349,6 +365,14 @@ mod tests {
         assert_eq!(turned.unwrap_err(), Unread::Tasks);
         let new = facts(service("web").task().build(), TaskRead::Failed, None).unwrap();
         assert_eq!(new.service.backends, Backends::Tasks { tasks: Vec::new(), stale: true });
+    }
+
+    #[test]
+    fn unread_secrets_leave_the_service_unread_unless_it_is_refused() {
+        let mut read = service("web").vip().labels(&[("basic_auth", "users")]).build();
+        assert_eq!(facts(read.clone(), TaskRead::NotAsked, None).unwrap_err(), Unread::Secrets);
+        read.labels.insert(labels::PORT.into(), "x".into());
+        assert!(facts(read, TaskRead::NotAsked, None).unwrap().service.asked.is_err());
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub(crate) fn service(name: &str) -> Builder {
     })
 }
 
+#[derive(Clone)]
 pub(crate) struct Builder(Service);
 
 impl Builder {
@@ -120,6 +121,11 @@ pub(crate) fn task(service: &Service, slot: u64) -> Task {
         }],
         spec: Default::default(),
     }
+}
+
+/// A secret; its id tells which of those that have had its name.
+pub(crate) fn secret(name: &str, number: u64) -> swarm::Secret {
+    swarm::Secret { id: format!("{name}-{number}").as_str().into(), name: name.to_owned() }
 }
 
 /// An overlay network; its id is its name and `-id`.

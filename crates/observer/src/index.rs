@@ -12,7 +12,7 @@ use model::{Desired, ServiceId};
 use tokio::time::Instant;
 
 use crate::facts::{Facts, TaskRead, Unread, task_mode};
-use crate::networks::Networks;
+use crate::lookups::Lookups;
 use crate::request::{self, Reading};
 use crate::significance::{Sighting, Significance, significance};
 
@@ -124,7 +124,7 @@ impl Index {
     }
 
     /// Takes in one reading.
-    pub(crate) fn fold(&mut self, listing: Listing, tasks: &TaskReads, networks: &Networks, now: Instant) -> Folded {
+    pub(crate) fn fold(&mut self, listing: Listing, tasks: &TaskReads, lookups: &Lookups, now: Instant) -> Folded {
         let mut folded = Folded::default();
         if let Some(bystanders) = &listing.bystanders {
             let left: Vec<ServiceId> =
@@ -136,7 +136,7 @@ impl Index {
         }
         for (id, candidate) in listing.candidates {
             let tasks = tasks_of(tasks, &id);
-            let unread = self.put(id, candidate, tasks, networks, now, &mut folded);
+            let unread = self.put(id, candidate, tasks, lookups, now, &mut folded);
             folded.unread.extend(unread);
         }
         if let Some(bystanders) = listing.bystanders {
@@ -144,6 +144,7 @@ impl Index {
         }
         if folded.reaches_routing() {
             self.fold_networks();
+            self.fold_secrets();
         }
         folded
     }
@@ -161,12 +162,12 @@ impl Index {
         id: ServiceId,
         candidate: Candidate,
         tasks: TaskRead<'_>,
-        networks: &Networks,
+        lookups: &Lookups,
         now: Instant,
         folded: &mut Folded,
     ) -> Option<(ServiceId, Unread)> {
         let old = self.candidates.get(&id);
-        let new = match Facts::new(candidate.read, candidate.reading, tasks, networks, old, now) {
+        let new = match Facts::new(candidate.read, candidate.reading, tasks, lookups, old, now) {
             Ok(new) => new,
             Err(unread) => return Some((id, unread)),
         };
@@ -195,6 +196,18 @@ impl Index {
             .collect();
         if networks != self.desired.networks {
             self.desired.networks = networks;
+        }
+    }
+
+    fn fold_secrets(&mut self) {
+        let secrets: imbl::OrdMap<_, _> = self
+            .candidates
+            .values()
+            .flat_map(|facts| &facts.secrets)
+            .map(|(name, id)| (name.clone(), id.clone()))
+            .collect();
+        if secrets != self.desired.secrets {
+            self.desired.secrets = secrets;
         }
     }
 }

@@ -8,23 +8,30 @@ use proptest::prelude::*;
 use swarm::{Mode, RunningCount, Service, UpdateState, UpdateStatus};
 use tokio::time::Instant;
 
-use crate::facts::task_mode;
-use crate::fixtures::{GOOD, ingress, overlay, service, task};
+use crate::facts::{secret_names, task_mode};
+use crate::fixtures::{GOOD, ingress, overlay, secret, service, task};
 use crate::index::{Folded, Index, Listing, TaskReads};
-use crate::networks::Networks;
+use crate::lookups::Lookups;
 use crate::request;
 use crate::significance::Significance;
 
-fn networks() -> Networks {
-    let mut networks = Networks::default();
+/// Complete answers about what the services of a listing refer to.
+fn lookups(listing: &Listing, secrets: &[swarm::Secret]) -> Lookups {
+    let mut lookups = Lookups::default();
     for network in [overlay("app"), overlay("other"), ingress()] {
-        networks.learn(network.id.as_str().to_owned(), Some(network));
+        lookups.networks.learn(network.id.as_str().to_owned(), Some(network));
     }
-    networks
+    let wanted = listing.candidates.values().flat_map(|candidate| secret_names(&candidate.read, &candidate.reading));
+    lookups.secrets.learn(&wanted.collect(), secrets.to_vec());
+    lookups
 }
 
 /// A complete reading of a cluster: each service in task mode has as many tasks as it counts.
 fn fold(index: &mut Index, cluster: &BTreeMap<ServiceId, Service>) -> Folded {
+    fold_with(index, cluster, &[])
+}
+
+fn fold_with(index: &mut Index, cluster: &BTreeMap<ServiceId, Service>, secrets: &[swarm::Secret]) -> Folded {
     let listing = Listing::whole(cluster.values().cloned().collect());
     let tasks: TaskReads = listing
         .in_task_mode()
@@ -33,7 +40,8 @@ fn fold(index: &mut Index, cluster: &BTreeMap<ServiceId, Service>) -> Folded {
             (id.clone(), Some((1..=running).map(|slot| task(read, slot)).collect()))
         })
         .collect();
-    index.fold(listing, &tasks, &networks(), Instant::now())
+    let lookups = lookups(&listing, secrets);
+    index.fold(listing, &tasks, &lookups, Instant::now())
 }
 
 fn cluster(services: impl IntoIterator<Item = Service>) -> BTreeMap<ServiceId, Service> {
@@ -112,8 +120,12 @@ fn any_service() -> impl Strategy<Value = Service> {
         Just(("backend_mode", "task")),
         Just(("default_backend", "true")),
         Just(("default_backend", "false")),
+        Just(("ssl_cert", "a")),
+        Just(("basic_auth", "a")),
+        Just(("basic_auth", "b")),
+        Just(("max_fails", "3")),
     ];
-    let labels = proptest::collection::vec(label, 0..4);
+    let labels = proptest::collection::vec(label, 0..5);
     (0..4u8, labels, 0..4u64, 0..4u64, any::<bool>()).prop_map(|(number, labels, replicas, running, second_network)| {
         service(&format!("service{number}"))
             .labels(&labels)
@@ -160,26 +172,37 @@ fn any_labels() -> impl Strategy<Value = BTreeMap<String, String>> {
     ]
 }
 
+/// Some of three secrets, each in one of two incarnations.
+fn any_secrets() -> impl Strategy<Value = Vec<swarm::Secret>> {
+    let one = |name: &'static str| proptest::option::of((0..2u64).prop_map(move |number| secret(name, number)));
+    (one("a"), one("b"), one("c")).prop_map(|(a, b, c)| [a, b, c].into_iter().flatten().collect())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     /// The short-circuit law.
     #[test]
     fn a_published_vip_service_is_left_alone(changes in proptest::collection::vec(irrelevant(), 1..20)) {
-        let mut vip = service("web").vip().scale(2, 1).build();
+        let options = [("ssl_cert", "a"), ("basic_auth", "b"), ("weight", "20"), ("timeout", "5s")];
+        let mut vip = service("web").vip().labels(&options).scale(2, 1).build();
         let neighbour = service("neighbour").task().build();
+        let secrets = [secret("a", 0), secret("c", 0)];
         let mut index = Index::default();
-        fold(&mut index, &cluster([vip.clone(), neighbour.clone()]));
+        fold_with(&mut index, &cluster([vip.clone(), neighbour.clone()]), &secrets);
         let before = index.desired().clone();
         for change in changes {
             let nothing = matches!(change, Irrelevant::Nothing);
             apply(&mut vip, change);
-            let folded = fold(&mut index, &cluster([vip.clone(), neighbour.clone()]));
+            // Secrets that nobody names come and go.
+            let count = usize::from(!nothing) + 1;
+            let folded = fold_with(&mut index, &cluster([vip.clone(), neighbour.clone()]), &secrets[..count]);
             prop_assert!(!folded.reaches_routing());
             let spared = folded.changes.iter().filter(|c| matches!(c.significance, Significance::Spared(_))).count();
             prop_assert_eq!(spared, usize::from(!nothing));
             prop_assert!(index.desired().services.ptr_eq(&before.services));
             prop_assert!(index.desired().networks.ptr_eq(&before.networks));
+            prop_assert!(index.desired().secrets.ptr_eq(&before.secrets));
         }
     }
 
@@ -214,17 +237,43 @@ proptest! {
     fn desired_changes_exactly_if_a_change_reaches_routing(
         before in proptest::collection::vec(any_service(), 0..5),
         after in proptest::collection::vec(any_service(), 0..5),
+        secrets_before in any_secrets(),
+        secrets_after in any_secrets(),
     ) {
         let mut index = Index::default();
-        fold(&mut index, &cluster(before));
+        fold_with(&mut index, &cluster(before), &secrets_before);
         let old = index.desired().clone();
-        let folded = fold(&mut index, &cluster(after.clone()));
+        let folded = fold_with(&mut index, &cluster(after.clone()), &secrets_after);
         prop_assert_eq!(folded.reaches_routing(), old != *index.desired());
         let mut fresh = Index::default();
-        fold(&mut fresh, &cluster(after));
+        fold_with(&mut fresh, &cluster(after), &secrets_after);
+        prop_assert_eq!(&fresh.desired().secrets, &index.desired().secrets);
         let ids = |desired: &Desired| desired.services.keys().cloned().collect::<Vec<_>>();
         prop_assert_eq!(ids(fresh.desired()), ids(index.desired()));
         prop_assert_eq!(&fresh.desired().networks, &index.desired().networks);
+    }
+
+    #[test]
+    fn secrets_reach_exactly_the_services_that_name_them(
+        services in proptest::collection::vec(any_service(), 0..5),
+        before in any_secrets(),
+        after in any_secrets(),
+    ) {
+        let cluster = cluster(services);
+        let mut index = Index::default();
+        fold_with(&mut index, &cluster, &before);
+        let folded = fold_with(&mut index, &cluster, &after);
+        let named = |service: &Service| {
+            let reading = request::read(service)?;
+            Some(secret_names(service, &reading))
+        };
+        let of_a_name = |secrets: &[swarm::Secret], name: &str| secrets.iter().find(|one| one.name == name).cloned();
+        let moved = |name: &model::values::SecretName| of_a_name(&before, name.as_str()) != of_a_name(&after, name.as_str());
+        let concerned = cluster.values().filter(|service| named(service).is_some_and(|names| names.iter().any(moved)));
+        let concerned: Vec<&ServiceId> = concerned.map(|service| &service.id).collect();
+        prop_assert_eq!(folded.changes.iter().map(|change| &change.id).collect::<Vec<_>>(), concerned);
+        let reason = Significance::Routing(crate::Routing::SecretChanged);
+        prop_assert!(folded.changes.iter().all(|change| change.significance == reason));
     }
 
     #[test]

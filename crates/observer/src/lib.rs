@@ -14,10 +14,12 @@ mod fixtures;
 mod index;
 #[cfg(test)]
 mod laws;
+mod lookups;
 mod networks;
 mod observer;
 mod reading;
 pub mod request;
+mod secrets;
 mod significance;
 
 pub use observer::{Observer, Settings, observe_once};

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::complaints::Complaints;
 use crate::facts::Unread;
 use crate::index::{Folded, Index};
-use crate::networks::Networks;
+use crate::lookups::Lookups;
 use crate::reading::{self, Scope};
 use crate::significance::{ShortCircuits, Significance};
 
@@ -66,7 +66,7 @@ pub struct Observer<S> {
     subscribe_retry: Retry,
     due: Due,
     index: Index,
-    networks: Networks,
+    lookups: Lookups,
     doubted_at: Instant,
     /// When anything last changed about a service.
     changed: BTreeMap<ServiceId, Instant>,
@@ -128,7 +128,7 @@ impl<S: swarm::Read + swarm::Watch> Observer<S> {
             subscribe_retry: Retry::new(Duration::from_secs(30)),
             due: Due { now: false, services: true, everything: true, poll_at: now, tasks_at: None, not_before: now },
             index: Index::default(),
-            networks: Networks::default(),
+            lookups: Lookups::default(),
             doubted_at: now,
             changed: BTreeMap::new(),
             desired,
@@ -247,12 +247,16 @@ impl<S: swarm::Read + swarm::Watch> Observer<S> {
             Some(Ok(Event::Changed(EventKind::Service(_)))) => self.wake(false),
             Some(Ok(Event::Changed(EventKind::Node))) => self.wake(true),
             Some(Ok(Event::Changed(EventKind::Network))) => {
-                if self.networks.forget_doubtful() {
+                if self.lookups.networks.forget_doubtful() {
                     self.wake(false);
                 }
             }
-            // Routing does not depend on configs and secrets.
-            Some(Ok(Event::Changed(EventKind::Object))) => {}
+            // Routing does not depend on configs, and on secrets only where labels name them.
+            Some(Ok(Event::Changed(EventKind::Object))) => {
+                if self.lookups.secrets.doubt() {
+                    self.wake(false);
+                }
+            }
             Some(Err(error)) => {
                 tracing::warn!(%error, "the Engine's events broke off");
                 self.lose_events();
@@ -314,11 +318,11 @@ impl<S: swarm::Read + swarm::Watch> Level for Observer<S> {
         self.subscribe().await;
         let started = Instant::now();
         if started.duration_since(self.doubted_at) >= DOUBT {
-            self.networks.forget_doubtful();
+            self.lookups.networks.forget_doubtful();
             self.doubted_at = started;
         }
         let scope = self.scope(started);
-        let read = reading::read(&self.swarm, &self.index, &mut self.networks, &scope).await;
+        let read = reading::read(&self.swarm, &self.index, &mut self.lookups, &scope).await;
         let now = Instant::now();
         let took = now.duration_since(started);
         self.due.not_before = now + took;
@@ -340,7 +344,7 @@ impl<S: swarm::Read + swarm::Watch> Level for Observer<S> {
                 return Err(error);
             }
         };
-        let folded = self.index.fold(read.listing, &read.tasks, &self.networks, now);
+        let folded = self.index.fold(read.listing, &read.tasks, &self.lookups, now);
         self.publish(&folded, now);
         self.log_failures(&read.errors, &folded.unread);
         self.phase = match std::mem::replace(&mut self.phase, Phase::Resync) {
@@ -393,11 +397,11 @@ async fn next(events: Option<&mut Events>) -> Option<swarm::Result<Event>> {
 /// When any answer is missing.
 pub async fn observe_once(swarm: &impl swarm::Read) -> swarm::Result<Desired> {
     let mut index = Index::default();
-    let mut networks = Networks::default();
-    let mut read = reading::read(swarm, &index, &mut networks, &Scope::Everything).await?;
+    let mut lookups = Lookups::default();
+    let mut read = reading::read(swarm, &index, &mut lookups, &Scope::Everything).await?;
     if !read.errors.is_empty() {
         return Err(read.errors.swap_remove(0));
     }
-    index.fold(read.listing, &read.tasks, &networks, Instant::now());
+    index.fold(read.listing, &read.tasks, &lookups, Instant::now());
     Ok(index.desired().clone())
 }

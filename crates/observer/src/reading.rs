@@ -7,9 +7,11 @@ use futures::StreamExt;
 use model::ServiceId;
 use swarm::{Class, Error, Mode, TasksOf, UpdateState};
 
-use crate::facts::{Facts, network_keys, task_mode};
+use crate::facts::{Facts, network_keys, secret_names, task_mode};
 use crate::index::{Index, Listing, TaskReads, tasks_of};
+use crate::lookups::Lookups;
 use crate::networks::Networks;
+use crate::secrets::Secrets;
 
 /// The tasks of up to so many services are listed singly, those of more in one call for all: that one brings
 /// every task of the cluster.
@@ -46,9 +48,10 @@ pub(crate) struct Reading {
 pub(crate) async fn read(
     swarm: &impl swarm::Read,
     index: &Index,
-    networks: &mut Networks,
+    lookups: &mut Lookups,
     scope: &Scope,
 ) -> swarm::Result<Reading> {
+    let Lookups { networks, secrets } = lookups;
     let listing = match scope {
         Scope::Everything | Scope::Services(_) => Listing::whole(swarm.services().await?),
         Scope::Tasks(ids) => Listing::again(index, ids),
@@ -64,6 +67,7 @@ pub(crate) async fn read(
     if *scope == Scope::Everything {
         networks.keep(&wanted);
     }
+    read_secrets(swarm, secrets, &listing, scope, &mut errors).await;
     Ok(Reading { listing, tasks, errors })
 }
 
@@ -153,6 +157,42 @@ async fn read_networks(
     }
 }
 
+/// Lists the secrets, if a candidate names any and the last list does not tell.
+async fn read_secrets(
+    swarm: &impl swarm::Read,
+    secrets: &mut Secrets,
+    listing: &Listing,
+    scope: &Scope,
+    errors: &mut Vec<Error>,
+) {
+    let everything = match scope {
+        Scope::Everything => true,
+        Scope::Services(_) => false,
+        // Only a few services are looked at, and their labels are those of before.
+        Scope::Tasks(_) => return,
+    };
+    let candidates = listing.candidates.values();
+    let wanted: BTreeSet<_> =
+        candidates.flat_map(|candidate| secret_names(&candidate.read, &candidate.reading)).collect();
+    if wanted.is_empty() {
+        secrets.forget();
+        return;
+    }
+    if !everything && !secrets.must_be_read(&wanted) {
+        return;
+    }
+    match swarm.secrets().await {
+        Ok(list) => secrets.learn(&wanted, list),
+        // We may not see them: those whose labels name one must not keep everybody else from being published.
+        Err(error) if error.class == Class::Refused => {
+            if secrets.refused(&wanted) {
+                tracing::warn!(%error, "secrets that were never seen count as absent");
+            }
+        }
+        Err(error) => errors.push(error),
+    }
+}
+
 /// For so long after its last change a service that is not done is watched closely. An update can last for
 /// ever, and a task may never start: such a service is left to the poll.
 const UNSETTLED: Duration = Duration::from_secs(60);
@@ -191,10 +231,10 @@ mod tests {
     use super::*;
     use crate::fixtures::{Builder, overlay, service, task};
 
-    fn networks() -> Networks {
-        let mut networks = Networks::default();
-        networks.learn("app-id".into(), Some(overlay("app")));
-        networks
+    fn lookups() -> Lookups {
+        let mut lookups = Lookups::default();
+        lookups.networks.learn("app-id".into(), Some(overlay("app")));
+        lookups
     }
 
     /// An index of services in which `running` tasks of each run.
@@ -208,7 +248,7 @@ mod tests {
                 (id.clone(), Some((1..=running).map(|slot| task(read, slot)).collect()))
             })
             .collect();
-        index.fold(listing, &tasks, &networks(), Instant::now());
+        index.fold(listing, &tasks, &lookups(), Instant::now());
         index
     }
 
@@ -236,7 +276,7 @@ mod tests {
         let read = service("web").task().build();
         let mut index = index(vec![read.clone()]);
         let failed = TaskReads::from([(read.id.clone(), None)]);
-        index.fold(Listing::whole(vec![read.clone()]), &failed, &networks(), Instant::now());
+        index.fold(Listing::whole(vec![read.clone()]), &failed, &lookups(), Instant::now());
         let again = tasks_to_read(&Listing::whole(vec![read.clone()]), &index, &Scope::Services(BTreeSet::new()));
         assert_eq!(again, BTreeSet::from([read.id]));
     }

@@ -56,6 +56,8 @@ reasons! {
         ScaledUp = "scaled_up",
         /// Its networks, or its address on one of them.
         NetworkChanged = "network_changed",
+        /// A secret that its labels may mean came, went, or was replaced by another of its name.
+        SecretChanged = "secret_changed",
         /// VIP mode: its first task runs.
         FirstTaskRunning = "first_task_running",
         /// Task mode: its running tasks, or their addresses.
@@ -105,7 +107,7 @@ pub(crate) fn significance(old: Sighting<'_>, new: Sighting<'_>) -> Significance
         (Sighting::Candidate(_), Sighting::Absent) => Significance::Routing(Routing::ServiceRemoved),
         (Sighting::Candidate(_), Sighting::Bystander) => Significance::Routing(Routing::LabelsRemoved),
         (Sighting::Candidate(old), Sighting::Candidate(new)) => {
-            if let Some(reason) = routing(&old.service, &new.service) {
+            if let Some(reason) = routing(old, new) {
                 Significance::Routing(reason)
             } else if let Some(reason) = spared(&old.read, &new.read) {
                 Significance::Spared(reason)
@@ -116,8 +118,13 @@ pub(crate) fn significance(old: Sighting<'_>, new: Sighting<'_>) -> Significance
     }
 }
 
-/// The first reason in the order of what tells people most; `None` exactly if the two are equal.
-fn routing(old: &model::Service, new: &model::Service) -> Option<Routing> {
+/// The first reason in the order of what tells people most; `None` exactly if routing sees the same.
+fn routing(old: &Facts, new: &Facts) -> Option<Routing> {
+    let secrets = || if old.secrets == new.secrets { None } else { Some(Routing::SecretChanged) };
+    service_routing(&old.service, &new.service).or_else(secrets)
+}
+
+fn service_routing(old: &model::Service, new: &model::Service) -> Option<Routing> {
     // No `..`: a field that is added must find its reason.
     let model::Service { id, name, created_at, stack, labels, asked, warnings, scale, networks, backends } = old;
     debug_assert!(
@@ -261,20 +268,25 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::facts::TaskRead;
-    use crate::fixtures::{Builder, overlay, service, task};
-    use crate::networks::Networks;
+    use crate::facts::{TaskRead, secret_names};
+    use crate::fixtures::{Builder, GOOD, overlay, secret, service, task};
+    use crate::lookups::Lookups;
     use crate::request;
 
     fn facts(read: Service, previous: Option<&Facts>) -> Facts {
-        let mut networks = Networks::default();
+        facts_with(read, &[], previous)
+    }
+
+    fn facts_with(read: Service, secrets: &[swarm::Secret], previous: Option<&Facts>) -> Facts {
+        let mut lookups = Lookups::default();
         for network in [overlay("app"), overlay("other")] {
-            networks.learn(network.id.as_str().to_owned(), Some(network));
+            lookups.networks.learn(network.id.as_str().to_owned(), Some(network));
         }
         let running = read.running.map_or(0, |count| count.running);
         let tasks: Vec<swarm::Task> = (1..=running).map(|slot| task(&read, slot)).collect();
         let reading = request::read(&read).unwrap();
-        Facts::new(read, reading, TaskRead::Listed(&tasks), &networks, previous, Instant::now()).unwrap()
+        lookups.secrets.learn(&secret_names(&read, &reading), secrets.to_vec());
+        Facts::new(read, reading, TaskRead::Listed(&tasks), &lookups, previous, Instant::now()).unwrap()
     }
 
     /// Judges the change from `old` to `new`.
@@ -338,6 +350,43 @@ mod tests {
         }
         assert_eq!(judge(vip().scale(0, 0), vip()), Significance::Routing(Routing::ScaledUp));
         assert_eq!(judge(vip().scale(2, 0), vip()), Significance::Routing(Routing::FirstTaskRunning));
+    }
+
+    #[test]
+    fn options_are_routing_labels_in_both_modes() {
+        for base in [vip as fn() -> Builder, || service("web").task().scale(2, 2)] {
+            for (label, value, with) in GOOD {
+                let changed = base().labels(with).labels(&[(label, value)]);
+                if changed.clone().build().labels != base().build().labels {
+                    assert_eq!(judge(base(), changed), Significance::Routing(Routing::RoutingLabels), "{label}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_secret_reaches_the_services_that_name_it_and_no_other() {
+        let names = || vip().labels(&[("basic_auth", "users")]);
+        let in_stack = || names().with(|s| drop(s.labels.insert(model::labels::STACK.into(), "shop".into())));
+        let (users, other) = (secret("users", 1), secret("other", 1));
+        let (again, prefixed) = (secret("users", 2), secret("shop_users", 1));
+        for (what, service, old, new, reaches) in [
+            ("appears", names(), vec![], vec![users.clone()], true),
+            ("goes", names(), vec![users.clone()], vec![], true),
+            ("is another one", names(), vec![users.clone()], vec![again], true),
+            ("stays", names(), vec![users.clone()], vec![users.clone()], false),
+            ("is not named", names(), vec![users.clone()], vec![users.clone(), other.clone()], false),
+            ("is another stack's", names(), vec![users.clone()], vec![users.clone(), prefixed.clone()], false),
+            ("appears with its stack's prefix", in_stack(), vec![users.clone()], vec![users.clone(), prefixed], true),
+            ("is named by nobody", vip(), vec![], vec![users, other], false),
+        ] {
+            let read = service.build();
+            let old = facts_with(read.clone(), &old, None);
+            let new = facts_with(read, &new, Some(&old));
+            let expected =
+                if reaches { Significance::Routing(Routing::SecretChanged) } else { Significance::Unchanged };
+            assert_eq!(significance(Sighting::Candidate(&old), Sighting::Candidate(&new)), expected, "{what}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use serde_json::Value;
 pub use error::{Class, Error, Result};
 pub use types::{
     Attachment, Config, DesiredState, Endpoint, EndpointMode, Event, EventKind, Identity, Mode, Network, NewConfig,
-    RawService, RegistryAuth, RunningCount, Service, Task, TaskState, TasksOf, UpdateState, UpdateStatus,
+    RawService, RegistryAuth, RunningCount, Secret, Service, Task, TaskState, TasksOf, UpdateState, UpdateStatus,
 };
 
 /// The reads. Each is one call to the Engine unless it says otherwise, and each answers whole or not at all:
@@ -44,6 +44,9 @@ pub trait Read: Clone + Send + Sync + 'static {
 
     /// The config objects of one installation, with their content. Expensive: for start-up and rollouts.
     fn configs(&self, instance: &InstanceName) -> impl Future<Output = Result<Vec<Config>>> + Send;
+
+    /// Every secret of the cluster that we may see, by id and name (`GET /secrets`).
+    fn secrets(&self) -> impl Future<Output = Result<Vec<Secret>>> + Send;
 
     /// What an image's tag means now: the same reference with its digest. `None` if its registry does not have it.
     /// The Engine asks the registry, with these credentials, so it can take long.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use model::{ConfigId, CreatedAt, Digest, NetworkId, NodeId, ServiceId, TaskId};
+use model::{ConfigId, CreatedAt, Digest, NetworkId, NodeId, SecretId, ServiceId, TaskId};
 use serde_json::Value;
 
 /// Who answers at the Engine's endpoint.
@@ -209,6 +209,15 @@ pub struct NewConfig {
     pub labels: BTreeMap<String, String>,
     /// Its content.
     pub data: Arc<[u8]>,
+}
+
+/// A secret, of which nobody but the tasks that it is mounted into sees the content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Secret {
+    /// Its id: content never changes under an id, and a secret that is removed and created again is another one.
+    pub id: SecretId,
+    /// Its name, unique in the cluster.
+    pub name: String,
 }
 
 /// A service as the Engine wrote it.

@@ -86,3 +86,36 @@ async fn a_config_is_protected_by_current_specs_and_not_by_previous_ones() {
     assert_eq!(last.error.as_deref(), Some("config a not found"));
     assert!(swarm.remove_config(&b).await.is_ok(), "nothing refers to the one that failed");
 }
+
+#[tokio::test(start_paused = true)]
+async fn secrets_have_unique_names_and_are_protected_by_current_specs() {
+    let swarm = demo();
+    let cert = swarm.add_secret("app.cert").unwrap();
+    for (name, expected) in [("app.cert", Some(Class::Conflict)), ("-a", Some(Class::Refused)), ("app.key", None)] {
+        assert_eq!(class(swarm.add_secret(name)), expected, "{name}");
+    }
+    let mut names: Vec<String> = swarm.secrets().await.unwrap().into_iter().map(|secret| secret.name).collect();
+    names.sort();
+    assert_eq!(names, ["app.cert", "app.key"]);
+
+    swarm.service("web").create().unwrap();
+    let mount = |id: &str| {
+        swarm.service_update_raw("web", |spec| {
+            spec["TaskTemplate"]["ContainerSpec"]["Secrets"] =
+                json!([{ "SecretID": id, "SecretName": "app.cert", "File": { "Name": "app.cert" } }]);
+        })
+    };
+    assert_eq!(class(mount("missing")), Some(Class::Refused));
+    mount(cert.as_str()).unwrap();
+    let refused = swarm.delete_secret("app.cert").unwrap_err();
+    assert_eq!(
+        (refused.class, &*refused.message),
+        (Class::InUse, "secret 'app.cert' is in use by the following service: web")
+    );
+    swarm.remove_service("web").unwrap();
+    swarm.delete_secret("app.cert").unwrap();
+    assert_eq!(class(swarm.delete_secret("app.cert")), Some(Class::NotFound));
+    assert_eq!(class(swarm.label_secret("app.cert")), Some(Class::NotFound));
+    // Under its old name it is another one.
+    assert_ne!(swarm.add_secret("app.cert").unwrap(), cert);
+}

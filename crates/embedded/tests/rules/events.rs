@@ -42,6 +42,9 @@ async fn objects_raise_events_and_tasks_do_not() {
     swarm.add_secret("secret").unwrap();
     swarm.remove_service("web").unwrap();
     assert_eq!(heard(&mut events), [EventKind::Network, EventKind::Node, EventKind::Object, service]);
+    swarm.label_secret("secret").unwrap();
+    swarm.delete_secret("secret").unwrap();
+    assert_eq!(heard(&mut events), [EventKind::Object, EventKind::Object], "labelled, removed");
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,6 +9,7 @@ const SERVICES: &[u8] = include_bytes!("../../tests/recorded/services.json");
 const SERVICE: &[u8] = include_bytes!("../../tests/recorded/service.json");
 const TASKS: &[u8] = include_bytes!("../../tests/recorded/tasks.json");
 const TASK_HISTORY: &[u8] = include_bytes!("../../tests/recorded/task-history.json");
+const SECRETS: &[u8] = include_bytes!("../../tests/recorded/secrets.json");
 const VERSION: &[u8] = include_bytes!("../../tests/recorded/version.json");
 const INFO: &[u8] = include_bytes!("../../tests/recorded/info.json");
 
@@ -427,7 +428,33 @@ fn configs_are_read_with_their_content() {
 }
 
 #[test]
+fn secrets_are_read_by_id_and_name() {
+    let read = |bytes: &[u8]| -> Decoded<Vec<Secret>> {
+        serde_json::from_slice::<Vec<bollard::models::Secret>>(bytes).unwrap().into_iter().map(secret).collect()
+    };
+    let recorded: Vec<(String, String)> =
+        read(SECRETS).unwrap().into_iter().map(|secret| (secret.id.to_string(), secret.name)).collect();
+    let expected = [("adqykipa2378uwhrmc3p5dun9", "demo_app.key"), ("o6woezpib8o3verrdg8p9v1u7", "app.cert")];
+    assert_eq!(recorded, expected.map(|(id, name)| (id.to_owned(), name.to_owned())));
+    for (bad, complaint) in [
+        (json!([{"ID": "s1", "Spec": {"Labels": {}}}]), "secret s1: it has no name"),
+        (json!([{"ID": "s1", "Spec": {"Name": ""}}]), "secret s1: it has no name"),
+        (json!([{"ID": "s1"}]), "secret s1: it has no name"),
+        (json!([{"Spec": {"Name": "a"}}]), "a secret has no id"),
+    ] {
+        assert_eq!(read(&bytes(&bad)).unwrap_err(), complaint);
+    }
+}
+
+#[test]
 fn events_say_what_kind_of_object_changed() {
+    // Recorded: a secret is created, its labels change, it is removed.
+    for action in ["create", "update", "remove"] {
+        let line = format!(
+            r#"{{"Type":"secret","Action":"{action}","Actor":{{"ID":"o6woezpib8o3verrdg8p9v1u7","Attributes":{{"name":"app.cert"}}}},"scope":"swarm","time":1795571973,"timeNano":1795571973233814466}}"#
+        );
+        assert_eq!(event(line.as_bytes()), Ok(Some(EventKind::Object)));
+    }
     let event_of = |kind: &str| {
         event(&bytes(&json!({
             "Type": kind, "Action": "update", "Actor": {"ID": "x1", "Attributes": {"name": "web"}},

@@ -60,6 +60,7 @@ async fn queries_are_what_the_port_says() {
     engine.tasks(TasksOf::Service("s1".into())).await.unwrap();
     engine.task_history(&"s1".into()).await.unwrap();
     engine.configs(&main_instance()).await.unwrap();
+    engine.secrets().await.unwrap();
     assert_eq!(
         fake.lines(),
         [
@@ -68,6 +69,7 @@ async fn queries_are_what_the_port_says() {
             "GET /v1.41/tasks?filters=%7B%22desired-state%22%3A%5B%22running%22%5D%2C%22service%22%3A%5B%22s1%22%5D%7D",
             "GET /v1.41/tasks?filters=%7B%22service%22%3A%5B%22s1%22%5D%7D",
             "GET /v1.41/configs?filters=%7B%22label%22%3A%5B%22dovetail.instance%3Dmain%22%5D%7D",
+            "GET /v1.41/secrets",
         ]
     );
 }
@@ -303,6 +305,7 @@ async fn half_an_answer_is_none() {
             engine.services().await.map(drop).unwrap_err(),
             engine.tasks(TasksOf::All).await.map(drop).unwrap_err(),
             engine.configs(&main_instance()).await.map(drop).unwrap_err(),
+            engine.secrets().await.map(drop).unwrap_err(),
             engine.raw_service("web").await.map(drop).unwrap_err(),
         ];
         for error in errors {

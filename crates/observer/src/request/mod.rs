@@ -2,7 +2,7 @@
 //!
 //! Only labels, the service's mode and its endpoint mode count here. A label without the routing prefix never
 //! changes the answer, and neither does any other service. One function reads one label; labels that contradict
-//! each other are a problem, and what changes nothing beside the others is left out with a warning ([`effects`]).
+//! each other are a problem, and what changes nothing beside the others is left out with a warning (`effects`).
 //!
 //! Deliberately missing: whether the network and the secrets exist, whether the cluster is ours, whether somebody
 //! else asks for the same host. Those need more than one service, and the reconciler decides them.

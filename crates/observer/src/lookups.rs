@@ -1,0 +1,11 @@
+//! What candidates refer to, as far as the Engine was asked.
+
+use crate::networks::Networks;
+use crate::secrets::Secrets;
+
+/// The answers so far.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lookups {
+    pub(crate) networks: Networks,
+    pub(crate) secrets: Secrets,
+}
