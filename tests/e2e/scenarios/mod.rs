@@ -1,5 +1,6 @@
 //! The scenarios, in the order in which they run.
 
+mod clusters;
 mod deployment;
 mod founding;
 mod hands;
@@ -43,6 +44,7 @@ pub fn all() -> Vec<Scenario> {
         "deploy-over-tls" on 1 => deployment::deploy_over_tls,
         "interlock-over-http" on 1 => interlock::over_http,
         "tls" on 1 => tls::every_kind,
+        "interlock-clusters" on 3 => clusters::east_and_west,
         "tls-rotation" on 3 => tls::rotation,
         "rollout-of-two-proxies" on 1 => rollouts::of_two_proxies,
         "rollout-held" on 3 => rollouts::held,

@@ -34,6 +34,8 @@ pub struct World {
     pub publish_mode: &'static str,
     /// More lines below `nginx:` in the operator's configuration, indented by six.
     pub nginx_settings: String,
+    /// The clusters of proxies, in the place of the one that is made otherwise.
+    pub clusters: Option<String>,
     /// Where the operator serves its admin pages: on a port that was free, so that two runs get on beside each other.
     admin: String,
 }
@@ -55,6 +57,7 @@ impl World {
             operator: None,
             publish_mode: "host",
             nginx_settings: String::new(),
+            clusters: None,
             admin: free_address().expect("a free port on loopback"),
         }
     }
@@ -84,19 +87,35 @@ impl World {
         &self.figures
     }
 
+    /// The configuration of one cluster of proxies with the test's image: `settings` are lines below its name, `proxy`
+    /// lines below `proxy:`.
+    pub fn cluster(&self, name: &str, settings: &str, proxy: &str) -> String {
+        format!(
+            "  {name}:\n{settings}    nginx:\n      version: \"{}\"\n{}    proxy:\n      image: {}\n{proxy}",
+            self.exports.get("NGINX_VERSION").map(String::as_str).unwrap_or("1.22.1"),
+            self.nginx_settings,
+            self.export("PROXY_IMAGE"),
+        )
+    }
+
     /// Writes the operator's configuration: host mode, the test's image and version of nginx, and `extra`
     /// lines below `proxy:` (indented by six).
     pub fn write_config(&self, extra: &str) -> Result<PathBuf> {
         let recorder = self.recorder.as_ref().context("a recorder")?;
-        let text = format!(
-            "instance: e2e\nengine:\n  endpoint: unix://{}\nadmin:\n  listen: {}\nclusters:\n  main:\n    nginx:\n      version: \"{}\"\n{}    proxy:\n      image: {}\n      publish_mode: {}\n      ports:\n        http: 80\n{extra}",
+        let head = format!(
+            "instance: e2e\nengine:\n  endpoint: unix://{}\nadmin:\n  listen: {}\nclusters:\n",
             recorder.socket().display(),
             self.admin,
-            self.exports.get("NGINX_VERSION").map(String::as_str).unwrap_or("1.22.1"),
-            self.nginx_settings,
-            self.export("PROXY_IMAGE"),
-            self.publish_mode,
         );
+        let clusters = match &self.clusters {
+            Some(clusters) => clusters.clone(),
+            None => self.cluster(
+                "main",
+                "",
+                &format!("      publish_mode: {}\n      ports:\n        http: 80\n{extra}", self.publish_mode),
+            ),
+        };
+        let text = head + &clusters;
         let path = self.directory.join("dovetail.yaml");
         std::fs::write(&path, text)?;
         Ok(path)
