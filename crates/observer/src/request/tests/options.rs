@@ -345,6 +345,7 @@ fn what_passthrough_cannot_do_is_left_out_with_a_warning() {
         ("hsts", "true"),
         ("rate_limit", "1r/s"),
         ("max_body_size", "1m"),
+        ("timeout", "5s"),
         ("ssl_backend", "true"),
         ("ssl_backend_tls_verify", "none"),
     ];
@@ -354,6 +355,7 @@ fn what_passthrough_cannot_do_is_left_out_with_a_warning() {
         "context_root_rewrite",
         "hsts",
         "ssl_backend",
+        "timeout",
         "max_body_size",
         "basic_auth",
         "rate_limit",
@@ -366,16 +368,17 @@ fn what_passthrough_cannot_do_is_left_out_with_a_warning() {
         ("ip_hash", "true"),
         ("sticky_session_cookie", "s"),
         ("ssl_only", "true"),
-        ("timeout", "5s"),
-        ("allow", "10.0.0.0/8"),
-        ("deny", "10.1.0.0/16"),
         ("weight", "5"),
         ("max_fails", "3"),
     ];
     assert_eq!(warned(&kept), no_effect(&["sticky_session_cookie"]));
     let options = options(&kept);
     assert_eq!(options.route.sticky, Some(Sticky::ClientAddress));
-    assert!(options.route.allow.is_some() && options.route.deny.is_some() && options.host.ssl_only == Some(true));
+    assert_eq!((options.host.ssl_only, options.server.weight), (Some(true), Some(5)));
+    for label in ["allow", "deny"] {
+        let problems = reading(&[PASSTHROUGH, (label, "10.0.0.0/8")]).asked.unwrap_err();
+        assert_eq!((problems.len(), problems[0].code), (1, Code::InconsistentOptions), "{label}");
+    }
 }
 
 #[test]
