@@ -54,7 +54,13 @@ pub async fn east_and_west(world: &mut World) -> Result<()> {
         let quiet = plan["clusters"].as_array().is_some_and(|clusters| {
             clusters.len() == 2 && clusters.iter().all(|cluster| cluster["steps"].as_array().is_some_and(Vec::is_empty))
         });
-        if quiet { Ok(()) } else { bail!("{plan}") }
+        ensure!(quiet, "{plan}");
+        for proxies in ["proxy-east", "proxy-west"] {
+            // Swarm itself moves a service's version until its rollout has ended.
+            let state = world.docker.service(proxies).await?["UpdateStatus"]["State"].clone();
+            ensure!(state != "updating", "{proxies} is updating");
+        }
+        Ok(())
     })
     .await?;
 
