@@ -20,6 +20,8 @@ pub enum Command {
     Run(Run),
     /// Check a configuration file and say what it means
     CheckConfig(CheckConfig),
+    /// Turn an Interlock configuration (TOML) into one of Dovetail's (YAML), and say what it leaves out
+    ImportConfig(ImportConfig),
     /// Show what the operator would change now; writes nothing
     Plan(Look),
     /// Print the proxies' files as they should be now; writes nothing
@@ -79,6 +81,21 @@ pub struct CheckConfig {
     #[arg(long)]
     pub schema: bool,
     /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `dovetail import-config`
+#[derive(Debug, Args)]
+pub struct ImportConfig {
+    /// Interlock's configuration: the first config of the service ucp-interlock, such as
+    /// com.docker.ucp.interlock.conf-1
+    #[arg(value_name = "TOML")]
+    pub file: PathBuf,
+    /// Write the YAML into this file instead of printing it
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Print one JSON object, for programs: the YAML and what there is to say about it
     #[arg(long)]
     pub json: bool,
 }

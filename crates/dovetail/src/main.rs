@@ -3,10 +3,11 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Parser;
 use dovetail::args::{Arguments, Command, ConfigArgument};
 use dovetail::config::{self, Config};
-use dovetail::{commands, logs, orders, wire};
+use dovetail::{commands, import, logs, orders, wire};
 use engine::Engine;
 
 fn main() -> ExitCode {
@@ -67,13 +68,22 @@ async fn run(command: Command) -> Result<String, Failure> {
         Command::CheckConfig(check) if check.schema => Ok(config::schema()),
         Command::CheckConfig(check) if check.json => match config::load(&check.file) {
             Ok(_) => Ok(format!("{}\n", serde_json::json!({ "file": check.file, "fine": true }))),
-            Err(error) => {
-                let config::ConfigError { file, line, message } = error;
-                let found = serde_json::json!({ "file": file, "fine": false, "line": line, "message": message });
-                Err(Failure::Found(format!("{found}\n")))
-            }
+            Err(error) => Err(found(error)),
         },
         Command::CheckConfig(check) => Ok(commands::describe(&config::load(&check.file)?, &check.file)),
+        Command::ImportConfig(import) => {
+            let imported = import::import_file(&import.file)
+                .map_err(|error| if import.json { found(error) } else { error.into() })?;
+            if let Some(output) = &import.output {
+                std::fs::write(output, &imported.configuration)
+                    .with_context(|| format!("cannot write {}", output.display()))?;
+            }
+            if import.json {
+                return Ok(serde_json::to_string_pretty(&imported).map_err(anyhow::Error::from)? + "\n");
+            }
+            say(&imported.report());
+            Ok(if import.output.is_some() { String::new() } else { imported.configuration })
+        }
         Command::Plan(look) => {
             let (config, engine) = prepare(&look.config)?;
             Ok(commands::plan(&config, &engine, look.json).await?)
@@ -123,6 +133,13 @@ async fn run(command: Command) -> Result<String, Failure> {
     }
 }
 
+/// What is wrong with a file, for programs that asked for it.
+fn found(error: config::ConfigError) -> Failure {
+    let config::ConfigError { file, line, message } = error;
+    let found = serde_json::json!({ "file": file, "fine": false, "line": line, "message": message });
+    Failure::Found(format!("{found}\n"))
+}
+
 /// Reads the configuration and prepares the client; nothing is connected yet.
 fn prepare(argument: &ConfigArgument) -> Result<(Config, Engine), Failure> {
     let config = config::load(&argument.config).map_err(|error| {
@@ -158,7 +175,12 @@ fn print(text: &str) -> ExitCode {
 
 /// Says what went wrong; a reader that has gone away changes nothing about it.
 fn complain(what: &str, status: u8) -> ExitCode {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "dovetail: {what}");
+    say(&format!("dovetail: {what}\n"));
     ExitCode::from(status)
+}
+
+/// Prints to standard error, for people.
+fn say(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }

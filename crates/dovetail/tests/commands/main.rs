@@ -6,6 +6,7 @@ mod binary;
 #[cfg(feature = "demo")]
 mod demo;
 mod explains;
+mod imports;
 mod looks;
 mod operator;
 mod orders;
