@@ -9,6 +9,7 @@ pub mod config;
 pub mod demo;
 pub mod explain;
 pub mod import;
+pub mod lint;
 pub mod logs;
 pub mod look;
 pub mod metrics;

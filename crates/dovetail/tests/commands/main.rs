@@ -7,6 +7,7 @@ mod binary;
 mod demo;
 mod explains;
 mod imports;
+mod lints;
 mod looks;
 mod operator;
 mod orders;
