@@ -1,5 +1,6 @@
 //! The scenarios, in the order in which they run.
 
+mod beside;
 mod deployment;
 mod founding;
 mod hands;
@@ -37,6 +38,7 @@ pub fn all() -> Vec<Scenario> {
         "hands-removed-service" on 1 => hands::removed_service,
         "hands-rollback-is-held-to" on 1 => hands::rollback_is_held_to,
         "hands-pause-and-resume" on 1 => hands::pause_and_resume,
+        "beside-interlock" on 1 => beside::interlock,
         "deploy-and-undeploy" on 1 => deployment::deploy_and_undeploy,
         "deploy-over-tls" on 1 => deployment::deploy_over_tls,
         "rollout-of-two-proxies" on 1 => rollouts::of_two_proxies,

@@ -32,6 +32,8 @@ pub struct World {
     /// How the proxies are published: `host`, unless the scenario sets `ingress` (which needs a kernel with IPVS
     /// to be reached).
     pub publish_mode: &'static str,
+    /// The port that the proxies publish. The requests of a world go to port 80.
+    pub http_port: u16,
     /// Where the operator serves its admin pages: on a port that was free, so that two runs get on beside each other.
     admin: String,
 }
@@ -52,6 +54,7 @@ impl World {
             recorder: None,
             operator: None,
             publish_mode: "host",
+            http_port: 80,
             admin: free_address().expect("a free port on loopback"),
         }
     }
@@ -86,12 +89,13 @@ impl World {
     pub fn write_config(&self, extra: &str) -> Result<PathBuf> {
         let recorder = self.recorder.as_ref().context("a recorder")?;
         let text = format!(
-            "instance: e2e\nengine:\n  endpoint: unix://{}\nadmin:\n  listen: {}\nclusters:\n  main:\n    nginx:\n      version: \"{}\"\n    proxy:\n      image: {}\n      publish_mode: {}\n      ports:\n        http: 80\n{extra}",
+            "instance: e2e\nengine:\n  endpoint: unix://{}\nadmin:\n  listen: {}\nclusters:\n  main:\n    nginx:\n      version: \"{}\"\n    proxy:\n      image: {}\n      publish_mode: {}\n      ports:\n        http: {}\n{extra}",
             recorder.socket().display(),
             self.admin,
             self.exports.get("NGINX_VERSION").map(String::as_str).unwrap_or("1.22.1"),
             self.export("PROXY_IMAGE"),
             self.publish_mode,
+            self.http_port,
         );
         let path = self.directory.join("dovetail.yaml");
         std::fs::write(&path, text)?;
@@ -103,15 +107,26 @@ impl World {
         self.start_operator_with("").await
     }
 
-    /// The same with extra lines below `proxy:`.
-    pub async fn start_operator_with(&mut self, extra: &str) -> Result<()> {
+    /// Starts the recorder that an operator speaks through.
+    pub fn start_recorder(&mut self) -> Result<()> {
         if self.recorder.is_none() {
             let socket = self.directory.join("engine.sock");
             self.recorder = Some(Recorder::start(socket, self.engine_socket.clone())?);
         }
+        Ok(())
+    }
+
+    /// Starts an operator and waits until it is ready; its proxies may not answer yet.
+    pub async fn launch_operator(&mut self, extra: &str) -> Result<()> {
+        self.start_recorder()?;
         let config = self.write_config(extra)?;
         self.operator = Some(Operator::start(&self.directory, &config, &self.admin)?);
-        self.operator().ready().await?;
+        self.operator().ready().await
+    }
+
+    /// The same with extra lines below `proxy:`.
+    pub async fn start_operator_with(&mut self, extra: &str) -> Result<()> {
+        self.launch_operator(extra).await?;
         if self.publish_mode != "host" {
             return self.settled(Duration::from_secs(60)).await;
         }
