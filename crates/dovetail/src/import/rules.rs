@@ -131,3 +131,34 @@ pub const NGINX: &[Rule] = &[
     rule("ServerTimeout", Nothing(HAPROXY)),
     rule("DefaultOptions", Nothing(HAPROXY)),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GUIDE: &str = include_str!("../../../../docs/migration.md");
+
+    #[test]
+    fn the_guide_tells_what_becomes_of_every_option() {
+        let haproxy = |becomes: &Becomes| matches!(becomes, Nothing(reason) if *reason == HAPROXY);
+        for rule in CORE.iter().chain(EXTENSION).chain(NGINX).filter(|rule| !haproxy(&rule.becomes)) {
+            let told = match rule.option {
+                "Extensions" => GUIDE.contains("`[Extensions.NAME]`"),
+                // The table it stands for.
+                "Config" => true,
+                option => GUIDE.contains(&format!("`{option}`")) || GUIDE.contains(&format!("`{option} = ")),
+            };
+            assert!(told, "docs/migration.md does not name {}", rule.option);
+        }
+    }
+
+    #[test]
+    fn no_option_has_two_rules() {
+        for rules in [CORE, EXTENSION, NGINX] {
+            let mut names: Vec<String> = rules.iter().map(|rule| rule.option.to_lowercase()).collect();
+            names.sort();
+            names.dedup();
+            assert_eq!(names.len(), rules.len());
+        }
+    }
+}
