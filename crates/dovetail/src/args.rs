@@ -20,6 +20,10 @@ pub enum Command {
     Run(Run),
     /// Check a configuration file and say what it means
     CheckConfig(CheckConfig),
+    /// Turn an Interlock configuration (TOML) into one of Dovetail's (YAML), and say what it leaves out
+    ImportConfig(ImportConfig),
+    /// Check the labels of stack files, without a cluster
+    Lint(Lint),
     /// Show what the operator would change now; writes nothing
     Plan(Look),
     /// Print the proxies' files as they should be now; writes nothing
@@ -78,6 +82,44 @@ pub struct CheckConfig {
     /// Print the JSON Schema of the configuration instead
     #[arg(long)]
     pub schema: bool,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `dovetail import-config`
+#[derive(Debug, Args)]
+pub struct ImportConfig {
+    /// Interlock's configuration: the first config of the service ucp-interlock, such as
+    /// com.docker.ucp.interlock.conf-1
+    #[arg(value_name = "TOML")]
+    pub file: PathBuf,
+    /// Write the YAML into this file instead of printing it
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Print one JSON object, for programs: the YAML and what there is to say about it
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `dovetail lint`
+#[derive(Debug, Args)]
+pub struct Lint {
+    /// The stack files, each on its own; - is standard input, such as what docker stack config makes of several
+    #[arg(required = true, value_name = "STACKFILE")]
+    pub files: Vec<PathBuf>,
+    /// The stack's name, which docker puts in front of its networks and secrets
+    #[arg(long, value_name = "NAME")]
+    pub stack: Option<String>,
+    /// Variables for the files, NAME=value a line; those of the environment win
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Vec<PathBuf>,
+    /// The operator's configuration: judge service clusters and fixed networks by it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Fail on warnings too
+    #[arg(long)]
+    pub strict: bool,
     /// Print JSON, for programs
     #[arg(long)]
     pub json: bool,

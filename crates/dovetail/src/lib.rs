@@ -8,9 +8,12 @@ pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod explain;
+pub mod import;
+pub mod lint;
 pub mod logs;
 pub mod look;
 pub mod metrics;
+pub mod nearest;
 pub mod orders;
 pub mod routes;
 pub mod table;

@@ -3,10 +3,11 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Parser;
-use dovetail::args::{Arguments, Command, ConfigArgument};
+use dovetail::args::{self, Arguments, Command, ConfigArgument};
 use dovetail::config::{self, Config};
-use dovetail::{commands, logs, orders, wire};
+use dovetail::{commands, import, lint, logs, orders, wire};
 use engine::Engine;
 
 fn main() -> ExitCode {
@@ -22,9 +23,9 @@ fn main() -> ExitCode {
         Ok(text) => print(&text),
         Err(Failure::Failed(error)) => complain(&format!("{error:#}"), 1),
         Err(Failure::BadInput(error)) => complain(&error, 2),
-        Err(Failure::Found(answer)) => {
+        Err(Failure::Found(answer, status)) => {
             print(&answer);
-            ExitCode::from(2)
+            ExitCode::from(status)
         }
     }
 }
@@ -33,8 +34,8 @@ fn main() -> ExitCode {
 enum Failure {
     Failed(anyhow::Error),
     BadInput(String),
-    /// What was asked for was whether the input is fine: the answer goes to standard output.
-    Found(String),
+    /// What was asked for was whether the input is fine: the answer goes to standard output, and this is the status.
+    Found(String, u8),
 }
 
 impl From<anyhow::Error> for Failure {
@@ -67,13 +68,35 @@ async fn run(command: Command) -> Result<String, Failure> {
         Command::CheckConfig(check) if check.schema => Ok(config::schema()),
         Command::CheckConfig(check) if check.json => match config::load(&check.file) {
             Ok(_) => Ok(format!("{}\n", serde_json::json!({ "file": check.file, "fine": true }))),
-            Err(error) => {
-                let config::ConfigError { file, line, message } = error;
-                let found = serde_json::json!({ "file": file, "fine": false, "line": line, "message": message });
-                Err(Failure::Found(format!("{found}\n")))
-            }
+            Err(error) => Err(found(error)),
         },
         Command::CheckConfig(check) => Ok(commands::describe(&config::load(&check.file)?, &check.file)),
+        Command::ImportConfig(import) => {
+            let imported = import::import_file(&import.file)
+                .map_err(|error| if import.json { found(error) } else { error.into() })?;
+            if let Some(output) = &import.output {
+                std::fs::write(output, &imported.configuration)
+                    .with_context(|| format!("cannot write {}", output.display()))?;
+            }
+            if import.json {
+                return Ok(serde_json::to_string_pretty(&imported).map_err(anyhow::Error::from)? + "\n");
+            }
+            say(&imported.report());
+            Ok(if import.output.is_some() { String::new() } else { imported.configuration })
+        }
+        Command::Lint(arguments) => {
+            let settings = lint_settings(&arguments)?;
+            let mut checked = Vec::new();
+            for file in &arguments.files {
+                checked.push(match lint::read_text(file) {
+                    Ok(text) => lint::check(&file.display().to_string(), &text, &settings).await,
+                    Err(error) => Err(error),
+                });
+            }
+            let answer = lint::Answer::new(&checked, arguments.strict, arguments.json).map_err(anyhow::Error::from)?;
+            say(&answer.errors);
+            if answer.status == 0 { Ok(answer.output) } else { Err(Failure::Found(answer.output, answer.status)) }
+        }
         Command::Plan(look) => {
             let (config, engine) = prepare(&look.config)?;
             Ok(commands::plan(&config, &engine, look.json).await?)
@@ -123,6 +146,29 @@ async fn run(command: Command) -> Result<String, Failure> {
     }
 }
 
+/// What stack files are judged with.
+fn lint_settings(arguments: &args::Lint) -> Result<lint::Settings, Failure> {
+    // A variable that is no UTF-8 cannot be meant by a file that is.
+    let set =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let mut variables = lint::Variables(set.collect());
+    for file in &arguments.env_file {
+        let text = lint::read_text(file)?;
+        variables
+            .add_file(&text)
+            .map_err(|(line, message)| Failure::BadInput(format!("{}:{line}: {message}", file.display())))?;
+    }
+    let config = arguments.config.as_ref().map(|file| config::load(file)).transpose()?;
+    Ok(lint::Settings { stack: arguments.stack.clone(), variables, config })
+}
+
+/// What is wrong with a file, for programs that asked for it.
+fn found(error: config::ConfigError) -> Failure {
+    let config::ConfigError { file, line, message } = error;
+    let found = serde_json::json!({ "file": file, "fine": false, "line": line, "message": message });
+    Failure::Found(format!("{found}\n"), 2)
+}
+
 /// Reads the configuration and prepares the client; nothing is connected yet.
 fn prepare(argument: &ConfigArgument) -> Result<(Config, Engine), Failure> {
     let config = config::load(&argument.config).map_err(|error| {
@@ -158,7 +204,12 @@ fn print(text: &str) -> ExitCode {
 
 /// Says what went wrong; a reader that has gone away changes nothing about it.
 fn complain(what: &str, status: u8) -> ExitCode {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "dovetail: {what}");
+    say(&format!("dovetail: {what}\n"));
     ExitCode::from(status)
+}
+
+/// Prints to standard error, for people.
+fn say(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }

@@ -1,5 +1,6 @@
 //! The scenarios, in the order in which they run.
 
+mod beside;
 mod clusters;
 mod deployment;
 mod founding;
@@ -40,6 +41,7 @@ pub fn all() -> Vec<Scenario> {
         "hands-removed-service" on 1 => hands::removed_service,
         "hands-rollback-is-held-to" on 1 => hands::rollback_is_held_to,
         "hands-pause-and-resume" on 1 => hands::pause_and_resume,
+        "beside-interlock" on 1 => beside::interlock,
         "deploy-and-undeploy" on 1 => deployment::deploy_and_undeploy,
         "deploy-over-tls" on 1 => deployment::deploy_over_tls,
         "interlock-over-http" on 1 => interlock::over_http,

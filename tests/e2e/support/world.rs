@@ -36,6 +36,8 @@ pub struct World {
     pub nginx_settings: String,
     /// The clusters of proxies, in the place of the one that is made otherwise.
     pub clusters: Option<String>,
+    /// The port that the proxies publish. The requests of a world go to port 80.
+    pub http_port: u16,
     /// Where the operator serves its admin pages: on a port that was free, so that two runs get on beside each other.
     admin: String,
 }
@@ -58,6 +60,7 @@ impl World {
             publish_mode: "host",
             nginx_settings: String::new(),
             clusters: None,
+            http_port: 80,
             admin: free_address().expect("a free port on loopback"),
         }
     }
@@ -112,7 +115,10 @@ impl World {
             None => self.cluster(
                 "main",
                 "",
-                &format!("      publish_mode: {}\n      ports:\n        http: 80\n{extra}", self.publish_mode),
+                &format!(
+                    "      publish_mode: {}\n      ports:\n        http: {}\n{extra}",
+                    self.publish_mode, self.http_port
+                ),
             ),
         };
         let text = head + &clusters;
@@ -126,15 +132,26 @@ impl World {
         self.start_operator_with("").await
     }
 
-    /// The same with extra lines below `proxy:`.
-    pub async fn start_operator_with(&mut self, extra: &str) -> Result<()> {
+    /// Starts the recorder that an operator speaks through.
+    pub fn start_recorder(&mut self) -> Result<()> {
         if self.recorder.is_none() {
             let socket = self.directory.join("engine.sock");
             self.recorder = Some(Recorder::start(socket, self.engine_socket.clone())?);
         }
+        Ok(())
+    }
+
+    /// Starts an operator and waits until it is ready; its proxies may not answer yet.
+    pub async fn launch_operator(&mut self, extra: &str) -> Result<()> {
+        self.start_recorder()?;
         let config = self.write_config(extra)?;
         self.operator = Some(Operator::start(&self.directory, &config, &self.admin)?);
-        self.operator().ready().await?;
+        self.operator().ready().await
+    }
+
+    /// The same with extra lines below `proxy:`.
+    pub async fn start_operator_with(&mut self, extra: &str) -> Result<()> {
+        self.launch_operator(extra).await?;
         if self.publish_mode != "host" {
             return self.settled(Duration::from_secs(60)).await;
         }

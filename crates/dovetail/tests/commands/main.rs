@@ -6,6 +6,8 @@ mod binary;
 #[cfg(feature = "demo")]
 mod demo;
 mod explains;
+mod imports;
+mod lints;
 mod looks;
 mod operator;
 mod orders;
