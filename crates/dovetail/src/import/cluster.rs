@@ -62,6 +62,7 @@ impl Draft {
         self.patience(&section, &name);
         if let Some(nginx) = section.below("Config")? {
             self.follow(&nginx, NGINX, &below)?;
+            self.global_options(&nginx, &name)?;
             self.ip_hash(&nginx)?;
         }
         self.grace(&section, &name);
@@ -157,6 +158,22 @@ impl Draft {
         self.came_from(&path, section, item);
         let outcome = Outcome::Changed { key: path.join("."), becomes: deadline.to_string(), reason };
         self.remark(section, item, outcome);
+    }
+
+    /// nginx wants modules loaded before anything else, and `extra.main` is at the end of the file.
+    fn global_options(&mut self, nginx: &Section<'_>, cluster: &str) -> Result<(), ConfigError> {
+        let Some(item) = nginx.get("GlobalOptions") else { return Ok(()) };
+        let (modules, lines) = values::modules_and_lines(item).map_err(|error| nginx.refuse(item, &error))?;
+        if modules.is_none() && lines.is_none() {
+            self.remark(nginx, item, Outcome::Dropped { reason: values::EMPTY.into() });
+        }
+        let below = ["clusters", cluster, "nginx"];
+        for (key, reading) in [(&["dynamic_modules"][..], modules), (&["extra", "main"], lines)] {
+            if let Some(reading) = reading {
+                self.take(nginx, item, &[&below[..], key].concat(), reading);
+            }
+        }
+        Ok(())
     }
 
     fn ip_hash(&mut self, nginx: &Section<'_>) -> Result<(), ConfigError> {

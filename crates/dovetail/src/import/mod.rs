@@ -111,14 +111,6 @@ impl Draft {
                     let path: Vec<&str> = below.iter().copied().chain(path.split('.')).collect();
                     self.take(section, item, &path, reading);
                 }
-                Becomes::Later(path, reader) => {
-                    let reading = reader(item).map_err(|error| section.refuse(item, &error))?;
-                    let reason = match reading {
-                        Reading::Dropped(reason) => reason,
-                        _ => format!("not supported yet ({path})"),
-                    };
-                    self.remark(section, item, Outcome::Dropped { reason });
-                }
                 Becomes::Nothing(reason) => {
                     self.remark(section, item, Outcome::Dropped { reason: (*reason).to_owned() });
                 }

@@ -1,9 +1,9 @@
 //! What becomes of each of Interlock's options: one line an option, in the order in which ours are written.
 
 use super::values::{
-    Reader, access_log, any_text, connect_timeout, delay, flag, go_time, grace, header_buffers, kilobytes, nginx_time,
-    port, preferences, protocols, publish_mode, seconds, service_labels, size, stop_signal, target_port, text, texts,
-    whole, workers,
+    Reader, access_log, any_text, ciphers, connect_timeout, delay, flag, go_time, grace, header_buffers, kilobytes,
+    lines, nginx_time, port, preferences, protocols, publish_mode, seconds, service_labels, size, stop_signal,
+    target_port, text, texts, whole, workers,
 };
 
 /// An option of Interlock's.
@@ -18,15 +18,13 @@ pub struct Rule {
 pub enum Becomes {
     /// A key of ours, by its path below the top or below the cluster.
     Key(&'static str, Reader),
-    /// A key that Dovetail is to have and has not: nothing yet, but what is wrong with it is said.
-    Later(&'static str, Reader),
     /// Nothing, for this reason.
     Nothing(&'static str),
     /// It is looked at together with others.
     Elsewhere,
 }
 
-use Becomes::{Elsewhere, Key, Later, Nothing};
+use Becomes::{Elsewhere, Key, Nothing};
 
 const fn rule(option: &'static str, becomes: Becomes) -> Rule {
     Rule { option, becomes }
@@ -107,19 +105,19 @@ pub const NGINX: &[Rule] = &[
     rule("LargeClientHeaderBuffers", Key("nginx.large_client_header_buffers", header_buffers)),
     rule("UnderscoresInHeaders", Key("nginx.underscores_in_headers", flag)),
     rule("HideInfoHeaders", Key("nginx.hide_info_headers", flag)),
-    rule("SSLProtocols", Later("nginx.ssl_protocols", protocols)),
-    rule("SSLCiphers", Later("nginx.ssl_ciphers", text)),
+    rule("SSLProtocols", Key("nginx.ssl_protocols", protocols)),
+    rule("SSLCiphers", Key("nginx.ssl_ciphers", ciphers)),
     rule("AccessLogPath", Key("nginx.access_log", access_log)),
-    rule("GlobalOptions", Later("nginx.extra.main", texts)),
-    rule("HTTPOptions", Later("nginx.extra.http", texts)),
-    rule("TCPOptions", Later("nginx.extra.stream", texts)),
+    rule("GlobalOptions", Elsewhere),
+    rule("HTTPOptions", Key("nginx.extra.http", lines)),
+    rule("TCPOptions", Key("nginx.extra.stream", lines)),
     rule("IPHash", Elsewhere),
     rule("ErrorLogPath", Nothing("proxies log to their standard output; how much is nginx.error_log_level")),
     rule("MainLogFormat", Nothing(FORMATS)),
     rule("TraceLogFormat", Nothing(FORMATS)),
     rule("PidPath", Nothing("nobody outside its container sees it")),
     rule("HTTPVersion", Nothing("applications are always spoken to in HTTP/1.1")),
-    rule("SSLOpts", Nothing("its lines have no meaning of their own: put what they say into keys of nginx")),
+    rule("SSLOpts", Nothing("what it says has a place in nginx.ssl_protocols, nginx.ssl_ciphers or nginx.extra.http")),
     rule("SSLDefaultDHParam", Nothing(NO_DH)),
     rule("SSLDefaultDHParamPath", Nothing(NO_DH)),
     rule("SSLVerify", Nothing("clients need a certificate where a service says com.docker.lb.client_ca_cert")),
@@ -149,6 +147,14 @@ mod tests {
                 option => GUIDE.contains(&format!("`{option}`")) || GUIDE.contains(&format!("`{option} = ")),
             };
             assert!(told, "docs/migration.md does not name {}", rule.option);
+        }
+    }
+
+    #[test]
+    fn the_guide_names_every_label() {
+        for label in model::labels::ROUTING {
+            let short = label.strip_prefix(model::labels::PREFIX).expect("it is a routing label");
+            assert!(GUIDE.contains(&format!("`{short}`")), "docs/migration.md does not name {short}");
         }
     }
 

@@ -280,18 +280,61 @@ pub fn access_log(item: &Item<'_>) -> Result<Reading, String> {
 pub fn protocols(item: &Item<'_>) -> Result<Reading, String> {
     let written = string(item)?;
     let all: Vec<&str> = written.split_whitespace().collect();
-    let possible: Vec<&str> = all.iter().copied().filter(|name| matches!(*name, "TLSv1.2" | "TLSv1.3")).collect();
+    let mut possible: Vec<&str> = Vec::new();
+    for name in &all {
+        let known = <crate::config::TlsProtocol as crate::config::Scalar>::read(name).is_ok();
+        if known && !possible.contains(name) {
+            possible.push(name);
+        }
+    }
+    let old = |name: &&str| matches!(*name, "TLSv1" | "TLSv1.1");
     Ok(if all.is_empty() {
         Dropped(EMPTY.into())
     } else if possible.is_empty() {
-        Changed(json!(["TLSv1.2", "TLSv1.3"]), "what is older is broken".into())
+        Dropped("what is older than TLSv1 is broken; the default is TLSv1.2 and TLSv1.3".into())
     } else if possible.len() < all.len() {
-        Changed(json!(possible), "what is older is broken".into())
+        Changed(json!(possible), "TLSv1 to TLSv1.3 are possible, each once".into())
+    } else if possible.iter().any(old) {
+        Doubtful(json!(possible), "what is older than TLSv1.2 is for very old clients only".into())
     } else if possible == ["TLSv1.2"] {
         Doubtful(json!(possible), "TLSv1.3 is left out; Dovetail's default has both".into())
     } else {
         Taken(json!(possible))
     })
+}
+
+/// The ciphers, in OpenSSL's form; blanks separate as colons do.
+pub fn ciphers(item: &Item<'_>) -> Result<Reading, String> {
+    let written = string(item)?.split_whitespace().collect::<Vec<_>>().join(":");
+    Ok(if written.is_empty() { Dropped(EMPTY.into()) } else { Taken(json!(written)) })
+}
+
+/// Lines in nginx's language. A text of several becomes several; empty ones go.
+pub fn lines(item: &Item<'_>) -> Result<Reading, String> {
+    let DeValue::Array(array) = item.value.get_ref() else { return Err(LIST.into()) };
+    let texts: Option<Vec<&str>> = array.iter().map(|value| value.get_ref().as_str()).collect();
+    let lines = texts.ok_or(LIST)?.into_iter().flat_map(str::lines).map(str::trim_end).filter(|line| !line.is_empty());
+    let lines: Vec<&str> = lines.collect();
+    Ok(if lines.is_empty() { Dropped(EMPTY.into()) } else { Doubtful(json!(lines), UNCHECKED.into()) })
+}
+
+const UNCHECKED: &str = "nobody but nginx checks these lines, and one that Dovetail writes too can keep it from starting; look at \
+                         `dovetail render` around them";
+
+/// Lines outside of all blocks: the modules that they load, whose place is at the top of the file, and the rest.
+pub fn modules_and_lines(item: &Item<'_>) -> Result<(Option<Reading>, Option<Reading>), String> {
+    let Doubtful(Value::Array(lines), reason) = lines(item)? else { return Ok((None, None)) };
+    let (mut modules, mut rest) = (Vec::new(), Vec::new());
+    for line in lines {
+        let module = line.as_str().and_then(|line| line.trim().strip_prefix("load_module")?.trim().strip_suffix(';'));
+        match module {
+            Some(module) => modules.push(json!(module.trim_matches(['"', '\'', ' ']))),
+            None => rest.push(line),
+        }
+    }
+    let reading =
+        |lines: Vec<Value>, reason: &str| (!lines.is_empty()).then(|| Doubtful(Value::Array(lines), reason.to_owned()));
+    Ok((reading(modules, "they have to be in the image, made for its nginx"), reading(rest, &reason)))
 }
 
 pub(super) fn string<'a>(item: &'a Item<'_>) -> Result<&'a str, String> {

@@ -92,7 +92,7 @@ impl Asked {
             label(labels::HOSTS, self.hosts.join(","));
         } else if !self.passed_through.is_empty() {
             label(labels::HOSTS, self.passed_through.join(","));
-            label(SSL_PASSTHROUGH, "true".into());
+            label(labels::SSL_PASSTHROUGH, "true".into());
         }
         if self.default_backend {
             label(labels::DEFAULT_BACKEND, "true".into());
@@ -112,14 +112,11 @@ impl Asked {
             label(labels::STICKY_SESSION_COOKIE, cookie);
         }
         if !self.redirects.is_empty() {
-            label(REDIRECTS, self.redirects.join(";"));
+            label(labels::REDIRECTS, self.redirects.join(";"));
         }
         Translation { labels, remarks: self.remarks }
     }
 }
-
-const SSL_PASSTHROUGH: &str = "com.docker.lb.ssl_passthrough";
-const REDIRECTS: &str = "com.docker.lb.redirects";
 
 /// The finding, with the translation as lines in the form of the file.
 pub fn finding(service: &Service, line: usize, translation: &Translation) -> Finding {

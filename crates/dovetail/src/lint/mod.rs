@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 use std::path::Path;
 
-use model::{BackendMode, Host, Published, Report, ServiceReport, Verdict, labels};
+use model::{BackendMode, Code, Host, Published, Report, ServiceReport, Verdict, labels};
 use serde::Serialize;
 
 use crate::config::{Cluster, ClusterSettings, Config, ConfigError, Entries};
@@ -29,7 +29,7 @@ use crate::table::{Table, printable};
 pub use answer::Answer;
 use finding::Findings;
 pub use finding::{Finding, Severity};
-use offline::{Offline, service_id};
+use offline::{Offline, SECRETS, service_id};
 use stack::{Label, Service, Stack};
 pub use variables::Variables;
 
@@ -78,10 +78,6 @@ pub struct Asking {
 
 /// Stands for the stack's name where it is not known.
 const UNKNOWN_STACK: &str = "STACK";
-
-/// Labels that name secrets.
-const SECRETS: [&str; 4] =
-    ["com.docker.lb.ssl_cert", "com.docker.lb.ssl_key", "com.docker.lb.client_ca_cert", "com.docker.lb.basic_auth"];
 
 /// Reads a file, or standard input if it is `-`.
 ///
@@ -201,13 +197,19 @@ fn assumed_name(stack: &Stack, findings: &mut Findings) -> Option<String> {
 
 fn say_what_the_operator_says(service: &Service, about: &ServiceReport, findings: &mut Findings) {
     let line = |problem: &model::Problem| {
-        let label = problem.label.as_ref();
-        let label = label.and_then(|label| service.labels.get(label).or_else(|| service.container_labels.get(label)));
+        // What is said of a conflict begins with the label.
+        let first = || problem.message.split(' ').next().unwrap_or_default();
+        let label = problem.label.as_deref().unwrap_or_else(first);
+        let label = service.labels.get(label).or_else(|| service.container_labels.get(label));
         label.map_or(service.line, |label| label.line)
     };
     for (severity, problems) in [(Severity::Problem, &about.problems), (Severity::Warning, &about.warnings)] {
         for problem in problems {
-            findings.add(Finding::from_operator(severity, line(problem), problem).of(&service.name));
+            let mut finding = Finding::from_operator(severity, line(problem), problem).of(&service.name);
+            if problem.code == Code::Conflict {
+                finding.message.push_str("; which one is older is taken from the order of the file");
+            }
+            findings.add(finding);
         }
     }
     match &about.verdict {
@@ -276,14 +278,13 @@ fn translate_hrm(service: &Service, findings: &mut Findings) {
 
 /// Hosts that several services ask for, in one cluster of proxies and at one path.
 fn say_which_hosts_are_shared(stack: &Stack, report: &Report, findings: &mut Findings) {
-    const CONTEXT_ROOT: &str = "com.docker.lb.context_root";
     let mut shared: BTreeMap<_, Vec<&Service>> = BTreeMap::new();
     for (number, service) in stack.services.iter().enumerate() {
         let Some(about) = report.services.get(&service_id(number)) else { continue };
         if !matches!(about.verdict, Verdict::Routed { .. } | Verdict::Waiting { .. }) {
             continue;
         }
-        let root = about.labels.get(CONTEXT_ROOT).map_or("/", |root| root.trim()).trim_end_matches('/');
+        let root = about.options.context_root.as_str().trim_end_matches('/');
         for host in &about.hosts {
             shared.entry((&about.cluster, host, root)).or_default().push(service);
         }

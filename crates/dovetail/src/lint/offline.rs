@@ -1,17 +1,20 @@
 //! A cluster on which a stack file has been deployed, as far as the operator asks: its services with one running
-//! task each, its networks, and nothing else. So the operator's own functions judge the labels.
+//! task each, its networks, its secrets, and nothing else. So the operator's own functions judge the labels.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use model::{CreatedAt, Digest, InstanceName, NetworkId, NodeId, ServiceId, TaskId, labels};
+use model::{CreatedAt, Digest, InstanceName, NetworkId, NodeId, SecretId, ServiceId, TaskId, labels};
 use swarm::{
     Attachment, Config, DesiredState, Endpoint, EndpointMode, Identity, Mode, Network, RawService, RegistryAuth,
-    Result, RunningCount, Task, TaskState, TasksOf,
+    Result, RunningCount, Secret, Task, TaskState, TasksOf,
 };
 
 use super::stack::{Label, Service, Stack};
+
+/// Labels that name secrets.
+pub const SECRETS: [&str; 4] = [labels::SSL_CERT, labels::SSL_KEY, labels::CLIENT_CA_CERT, labels::BASIC_AUTH];
 
 /// Such a cluster.
 #[derive(Clone)]
@@ -21,6 +24,7 @@ struct Content {
     services: Vec<swarm::Service>,
     tasks: Vec<Task>,
     networks: Vec<Network>,
+    secrets: Vec<Secret>,
 }
 
 impl Offline {
@@ -39,7 +43,19 @@ impl Offline {
                 Network { id, name, driver, scope: scope.into(), ingress, labels: BTreeMap::new() }
             })
             .collect();
-        let mut content = Content { services: Vec::new(), tasks: Vec::new(), networks };
+        let declared = file.secrets.iter().map(|(key, object)| object.real_name(key, name));
+        // One that the file does not declare may be there all the same, under the name that the label says.
+        let named = file.services.iter().flat_map(|service| SECRETS.map(|label| service.labels.get(label)));
+        let named: Vec<&str> =
+            named.flatten().map(|label| label.value.trim()).filter(|name| !name.is_empty()).collect();
+        let mut secrets: BTreeSet<String> = declared.collect();
+        for secret in named {
+            if !secrets.contains(&format!("{name}_{secret}")) {
+                secrets.insert(secret.to_owned());
+            }
+        }
+        let secrets = secrets.into_iter().map(|name| Secret { id: SecretId::new(format!("the id of {name}")), name });
+        let mut content = Content { services: Vec::new(), tasks: Vec::new(), networks, secrets: secrets.collect() };
         for (number, service) in file.services.iter().enumerate() {
             let on: BTreeSet<NetworkId> = service
                 .networks
@@ -57,8 +73,15 @@ impl Offline {
 impl Offline {
     /// What the labels of a service alone ask for.
     pub fn read(service: &Service) -> Option<observer::request::Reading> {
-        let nowhere = Content { services: Vec::new(), tasks: Vec::new(), networks: Vec::new() };
-        observer::request::read(&nowhere.deployed(service, 0, "", &BTreeSet::new()).0)
+        let values = |labels: &BTreeMap<String, Label>| {
+            labels.iter().map(|(name, label)| (name.clone(), label.value.clone())).collect::<BTreeMap<_, _>>()
+        };
+        observer::request::read(observer::request::Declaration {
+            labels: &values(&service.labels),
+            container_labels: &values(&service.container_labels),
+            mode: service.mode,
+            endpoint_mode: service.endpoint_mode,
+        })
     }
 }
 
@@ -160,6 +183,10 @@ impl swarm::Read for Offline {
 
     async fn configs(&self, _: &InstanceName) -> Result<Vec<Config>> {
         Ok(Vec::new())
+    }
+
+    async fn secrets(&self) -> Result<Vec<Secret>> {
+        Ok(self.0.secrets.clone())
     }
 
     async fn resolve_image(&self, _: &str, _: Option<&RegistryAuth>) -> Result<Option<String>> {

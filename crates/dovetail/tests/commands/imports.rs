@@ -85,6 +85,7 @@ fn every_key_is_in_the_result_or_is_remarked_on() {
         ),
         ("clientbodytimeout", cluster.nginx.client_body_timeout.to_string(), "2m"),
         ("underscoresinheaders", cluster.nginx.underscores_in_headers.to_string(), "true"),
+        ("sslciphers", cluster.nginx.ssl_ciphers.to_string(), "ECDHE-RSA-AES256-GCM-SHA384"),
         ("accesslogpath", cluster.nginx.access_log.to_string(), "off"),
     ];
     for (key, found, expected) in &taken {
@@ -284,7 +285,10 @@ fn option() -> impl Strategy<Value = (&'static str, String, bool)> {
         flag("HideInfoHeaders"),
         flag("IPHash"),
         text("SSLProtocols", "(TLSv1(\\.[123])? ?){0,3}"),
+        text("SSLCiphers", "[A-Z0-9:! -]{0,20}"),
         text("AccessLogPath", "(off|/dev/stdout)"),
+        text("x", "[ -~\n]{0,30}").prop_map(|(_, line)| ("HTTPOptions", format!("[{line}]"))),
+        text("x", "[ -~]{0,30}").prop_map(|(_, line)| ("GlobalOptions", format!("[{line}, {line}]"))),
     ];
     prop_oneof![
         extension.prop_map(|(name, value)| (name, value, false)),

@@ -200,3 +200,85 @@ fn no_label_can_steer_a_terminal() {
     assert_eq!(status, 1);
     assert!(!output.contains('\u{1b}') && output.lines().count() == 6, "{output}");
 }
+
+/// The label sets of Interlock's documents, as they are.
+#[test]
+fn the_documents_own_labels_are_fine() {
+    let services = [
+        ("basic", vec!["hosts=demo.local", "port=8080"]),
+        ("two", vec!["hosts=example.com, test.com", "port=8080"]),
+        ("canary", vec!["hosts=demo.local", "port=8080"]),
+        ("vip", vec!["hosts=vip.local", "port=8080", "backend_mode=vip"]),
+        ("sticky", vec!["hosts=sticky.local", "port=8080", "sticky_session_cookie=session"]),
+        ("hashed", vec!["hosts=hashed.local", "port=8080", "ip_hash=true"]),
+        ("chat", vec!["hosts=chat.local", "port=8080", "websocket_endpoints=/ws"]),
+        ("moved", vec!["hosts=old.local,new.local", "port=8080", "redirects=http://old.local,http://new.local"]),
+        ("root", vec!["hosts=root.local", "port=8080", "context_root=/app", "context_root_rewrite=true"]),
+        (
+            "tls",
+            vec![
+                "hosts=app.example.org",
+                "port=8080",
+                "network=demo_demo-network",
+                "ssl_cert=demo_app.example.org.cert",
+                "ssl_key=demo_app.example.org.key",
+            ],
+        ),
+        ("passed", vec!["hosts=passed.local", "port=8080", "network=demo_demo-network", "ssl_passthrough=true"]),
+        ("default", vec!["default_backend=true", "port=8080"]),
+        ("east", vec!["hosts=demo.A", "port=8000", "service_cluster=east"]),
+        ("west", vec!["hosts=demo.A", "port=8000", "service_cluster=west"]),
+    ];
+    let mut text = "services:\n".to_owned();
+    for (name, labels) in &services {
+        text.push_str(&format!("  {name}:\n    networks: [demo-network]\n    deploy:\n      labels:\n"));
+        labels.iter().for_each(|label| text.push_str(&format!("        - com.docker.lb.{label}\n")));
+    }
+    text.push_str("networks:\n  demo-network: {}\nsecrets:\n  app.example.org.cert: {file: a}\n  app.example.org.key: {file: b}\n");
+    let checked = of_text(&text, &["--stack", "demo"], &[]);
+    assert_eq!(codes(&checked), ["6 shared_host"], "{checked:#}");
+    assert!(checked["services"].as_array().is_some_and(|all| all.len() == services.len()));
+    assert!(checked["services"].as_array().is_some_and(|all| all.iter().all(|service| service["fine"] == true)));
+}
+
+#[test]
+fn options_are_judged_as_the_operator_judges_them() {
+    let two = |first: &[&str], second: &[&str]| {
+        let service = |name: &str, labels: &[&str]| {
+            let lines: String = labels.iter().map(|label| format!("        com.docker.lb.{label}\n")).collect();
+            format!("  {name}:\n    deploy:\n      labels:\n{lines}")
+        };
+        format!("services:\n{}{}", service("one", first), service("two", second))
+    };
+    for (first, second, expected) in [
+        // Lines 5 to 8, and from 11 on.
+        (
+            &["hosts: a.local", "port: 80", "hsts: 'true'", "weihgt: 5"][..],
+            &["x: z"][..],
+            vec!["7 no_effect", "8 unknown_label", "12 asks_for_nothing"],
+        ),
+        (
+            &["hosts: a.local", "port: 80", "ssl_key: k", "timeout: 1h"],
+            &["x: z"],
+            vec!["7 inconsistent_options", "7 secret_not_declared", "12 asks_for_nothing"],
+        ),
+        (
+            &["hosts: a.local", "port: 80", "context_root: /a", "timeout: 5s"],
+            &["hosts: a.local", "port: 80", "context_root: /b"],
+            vec![],
+        ),
+        (
+            &["hosts: a.local", "port: 80", "context_root: /a", "timeout: 5s"],
+            &["hosts: a.local", "port: 80", "context_root: /a/", "timeout: 6s"],
+            vec!["5 shared_host", "15 conflict"],
+        ),
+        (
+            &["hosts: a.local", "port: 80", "ssl_cert: c", "ssl_key: k"],
+            &["hosts: a.local", "port: 80", "ssl_passthrough: 'true'"],
+            vec!["7 secret_not_declared", "8 secret_not_declared", "14 conflict"],
+        ),
+    ] {
+        let checked = of_text(&two(first, second), &[], &[]);
+        assert_eq!(codes(&checked), expected, "{checked:#}");
+    }
+}
