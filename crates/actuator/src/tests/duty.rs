@@ -19,18 +19,6 @@ fn kinds(bench: &Bench, outcome: Outcome) -> Vec<(Kind, u64)> {
 }
 
 impl Bench {
-    /// A bench whose routes and networks are on this swarm, with demo in step on app.
-    async fn serving_demo() -> (Self, NetworkId, Target) {
-        let swarm = Swarm::new();
-        let app = swarm.create_network("app").unwrap();
-        let mut bench = Self::with(swarm, settings());
-        let demo = target("first", &[("demo", &app)]);
-        bench.aim(&demo);
-        bench.until_in_step().await;
-        bench.swarm.clear_calls();
-        (bench, app, demo)
-    }
-
     async fn order(&self, order: impl Fn(&crate::Inventory) -> Vec<crate::Step>) {
         for _ in 0..3 {
             let inventory = inspect(&self.swarm, &self.settings).await.unwrap();
@@ -44,11 +32,11 @@ impl Bench {
         panic!("an order is two writes at most");
     }
 
-    async fn pause(&self, words: &str) {
+    pub(super) async fn pause(&self, words: &str) {
         self.order(|inventory| orders::pause(inventory, &self.settings, words).unwrap().into_iter().collect()).await;
     }
 
-    async fn resume(&self) {
+    pub(super) async fn resume(&self) {
         self.order(|inventory| orders::resume(inventory, &self.settings).unwrap().into_iter().collect()).await;
     }
 
@@ -380,14 +368,9 @@ async fn a_generation_whose_proxies_end_after_swarms_watch_is_taken_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_single_proxy_that_ends_again_and_again_is_found_however_slowly_it_does() {
-    let swarm = Swarm::new();
-    let app = swarm.create_network("app").unwrap();
     let mut one = settings();
     one.proxy.mode = crate::settings::Mode::Replicated(1);
-    let mut bench = Bench::with(swarm, one);
-    let demo = target("first", &[("demo", &app)]);
-    bench.aim(&demo);
-    bench.until_in_step().await;
+    let (mut bench, app, demo) = Bench::serving(one).await;
     bench.aim(&target("late", &[("demo", &app), ("late", &app)]));
     bench.until_in_step().await;
     bench.proxies_end_every(secs(15), 2).await;
