@@ -169,7 +169,7 @@ impl Check {
         };
         let waits_for = match task.state {
             TaskState::New | TaskState::Allocated => "its task is not allocated",
-            TaskState::Pending => "its task fits no node",
+            TaskState::Pending => "its task is being scheduled",
             TaskState::Preparing => "its task is fetching the image",
             TaskState::Running => "it is reading the files",
             state if state > TaskState::Running => return Standing::Stopped,
@@ -358,7 +358,7 @@ mod tests {
         for (tasks, log, expected) in [
             (vec![], None, "runs it has no task yet".to_owned()),
             (vec![task(1, New, None)], None, "runs its task is not allocated".into()),
-            (vec![task(1, Pending, None)], None, "runs its task fits no node".into()),
+            (vec![task(1, Pending, None)], None, "runs its task is being scheduled".into()),
             (vec![task(1, Pending, Some("no suitable node"))], None, "runs no suitable node".into()),
             (vec![task(1, Preparing, None)], None, "runs its task is fetching the image".into()),
             (vec![task(1, Running, None)], None, "runs it is reading the files".into()),

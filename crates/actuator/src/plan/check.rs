@@ -40,12 +40,6 @@ impl Look<'_> {
     ) -> Result<Decision, Failure> {
         let mut decision = Decision::default();
         let gate = self.gate(&write, memory, &mut decision.checked);
-        let checking = |waits_for: String, memory: &Memory| Phase::Checking {
-            generation: write.attempt.generation,
-            seconds: memory.check.as_ref().map_or(0, |watched| self.now.since(watched.since).as_secs()),
-            reason: write.reason.clone(),
-            waits_for,
-        };
         match gate {
             Gate::Open => {
                 decision.phase = Some(Phase::Pending { reason: write.reason.clone() });
@@ -55,12 +49,17 @@ impl Look<'_> {
                 decision.steps = steps;
             }
             Gate::Begin(draft) => {
-                decision.phase = Some(checking("its start".into(), memory));
+                decision.phase = Some(Phase::Pending { reason: write.reason.clone() });
                 decision.steps = self.remove_check(memory).into_iter().chain(steps).collect();
                 decision.steps.push(Step::CreateCheck { draft, write });
             }
             Gate::Wait(waits_for) => {
-                decision.phase = Some(checking(waits_for, memory));
+                decision.phase = Some(Phase::Checking {
+                    generation: write.attempt.generation,
+                    seconds: memory.check.as_ref().map_or(0, |watched| self.now.since(watched.since).as_secs()),
+                    reason: write.reason,
+                    waits_for,
+                });
                 decision.next = Some(self.settings.rollout_poll);
             }
             Gate::Shut(reason) => {

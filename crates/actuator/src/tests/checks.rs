@@ -2,7 +2,6 @@
 
 use embedded::{Fault, Verb};
 use model::{SecretMount, labels};
-use serde_json::json;
 use swarm::Class;
 
 use super::*;
@@ -197,8 +196,7 @@ async fn the_plan_says_that_the_files_are_checked() {
         )
     );
     assert_eq!(serde_json::to_value(step).unwrap()["step"], "create_check");
-    let phase = serde_json::to_value(&plan.status.phase).unwrap();
-    assert_eq!((&phase["state"], &phase["waits_for"]), (&json!("checking"), &json!("its start")));
+    assert!(matches!(plan.status.phase, Phase::Pending { .. }), "{:?}", plan.status);
 }
 
 // === What comes of it ===
@@ -214,7 +212,7 @@ async fn what_passes_is_rolled_out_and_nothing_of_the_check_is_left() {
     let spec = bench.swarm.raw(CHECK).unwrap().spec;
     assert_eq!(spec["Labels"]["com.docker.ucp.access.label"], "/Shared");
     assert_eq!(spec["TaskTemplate"]["ContainerSpec"]["Image"], "nginx:1.30");
-    assert!(matches!(bench.status().phase, Phase::Checking { .. }), "{:?}", bench.status());
+    bench.until("status says so", |bench| matches!(bench.status().phase, Phase::Checking { .. })).await;
     bench.until("it is written", |bench| bench.service_writes() == 1).await;
     assert!(started.elapsed() < secs(2), "{:?}", started.elapsed());
     bench.until_in_step().await;
