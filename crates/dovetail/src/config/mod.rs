@@ -21,8 +21,8 @@ pub use entries::Entries;
 pub use read::{ConfigError, load, parse, read_word, schema};
 pub use scalars::{
     AccessLog, Cluster, ErrorLogLevel, FailureAction, Forwarded, ImagePolicy, Instance, Listen, LogFormat, LogLevel,
-    NginxVersion, Parallelism, Port, PublishMode, Scalar, ServiceName, Size, Span, TlsProtocol, UpdateCheck, UpdateOrder, Whole,
-    Word, Workers,
+    NginxVersion, Parallelism, Port, PublishMode, Scalar, ServiceName, Size, Span, TlsProtocol, UpdateCheck,
+    UpdateOrder, Whole, Word, Workers,
 };
 
 /// The configuration of the Dovetail controller.
