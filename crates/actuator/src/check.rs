@@ -196,7 +196,11 @@ fn words(log: &str, refusal: &str) -> Option<String> {
     let lines = || log.lines().map(str::trim).filter(|line| !line.is_empty());
     let mut telling: Vec<&str> = lines().filter_map(|line| line.strip_prefix(refusal)).collect();
     telling.dedup();
-    if refusal.is_empty() || telling.is_empty() { lines().last().map(str::to_owned) } else { Some(telling.join("; ")) }
+    if refusal.is_empty() || telling.is_empty() {
+        lines().next_back().map(str::to_owned)
+    } else {
+        Some(telling.join("; "))
+    }
 }
 
 /// A check as this process has watched it, from the moment when it was found to be due.

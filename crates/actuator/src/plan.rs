@@ -113,8 +113,6 @@ struct Failure {
     by_hand: bool,
     /// What is to blame, where that is known.
     blame: Option<Blame>,
-    /// The check that found it, to be told.
-    checked: Option<Checked>,
 }
 
 /// What was decided for a live service.
@@ -132,7 +130,7 @@ struct Decision {
 impl Failure {
     /// What failed by itself.
     fn new(attempt: Attempt, reason: String) -> Self {
-        Self { attempt, reason, by_hand: false, blame: None, checked: None }
+        Self { attempt, reason, by_hand: false, blame: None }
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use model::SECRETS_DIRECTORY;
+use model::{SECRETS_DIRECTORY, ServiceId};
 use serde_json::Value;
 
 use super::{Decision, Failure, Look};
-use crate::check::{Draft, Standing, Watched};
+use crate::check::{Draft, Standing, Watched, service_name};
 use crate::hold::Blame;
+use crate::live::Live;
 use crate::memory::{Memory, Recipe};
 use crate::settings::CheckPolicy;
 use crate::spec::{Mounts, Owned, is_manifest_path};
@@ -27,17 +28,16 @@ enum Gate {
 }
 
 impl Look<'_> {
-    /// What leads to a write: its check, where one is due and has not passed, or these steps and then the write.
-    ///
-    /// # Errors
-    /// When the check says no.
+    /// What leads to a write: its check, where one is due and has not passed, or these steps and then the write. If the
+    /// check says no, what leads away from it.
     pub(super) fn checked(
         &self,
+        live: Option<&Live>,
         mut steps: Vec<Step>,
         write: ServiceWrite,
         into_step: impl FnOnce(ServiceWrite) -> Step,
         memory: &mut Memory,
-    ) -> Result<Decision, Failure> {
+    ) -> Decision {
         let mut decision = Decision::default();
         let gate = self.gate(&write, memory, &mut decision.checked);
         match gate {
@@ -64,17 +64,29 @@ impl Look<'_> {
             }
             Gate::Shut(reason) => {
                 let blame = self.blames_a_secret(&reason, memory).then_some(Blame::Bundle);
-                return Err(Failure {
-                    attempt: write.attempt,
-                    reason,
-                    by_hand: false,
-                    blame,
-                    checked: decision.checked,
-                });
+                let failure = Failure { blame, ..Failure::new(write.attempt, reason) };
+                self.refuse(failure, live, memory, &mut decision);
             }
         }
         decision.minds_check = true;
-        Ok(decision)
+        decision
+    }
+
+    /// Writes down what the check refused; the proxies do not notice.
+    fn refuse(&self, failure: Failure, live: Option<&Live>, memory: &Memory, decision: &mut Decision) {
+        let holds = self.new_holds(&failure, live, memory.good.as_ref());
+        decision.phase = Some(match holds.first() {
+            Some((held, _)) => self.held_phase(held),
+            None => Phase::Impossible {
+                reason: failure.reason,
+                advice: "put right what the reason names; it cannot be noted that this was refused, since the manifest is gone"
+                    .into(),
+            },
+        });
+        decision.steps = holds.into_iter().map(|(_, step)| step).collect();
+        if !decision.steps.is_empty() {
+            decision.steps.extend(self.remove_check(memory));
+        }
     }
 
     fn gate(&self, write: &ServiceWrite, memory: &mut Memory, told: &mut Option<Checked>) -> Gate {
@@ -87,16 +99,8 @@ impl Look<'_> {
             return Gate::Open;
         }
         let watched = memory.check.take().filter(|watched| watched.digest == draft.digest);
-        let watched = memory.check.insert(watched.unwrap_or_else(|| Watched::new(draft.digest, self.now)));
-        let found = self.inventory.check.as_ref().filter(|check| memory.stuck_check.as_ref() != Some(&check.id));
-        let standing = match (&self.inventory.check, found) {
-            (Some(_), None) => Err("the check before cannot be removed".to_owned()),
-            (Some(check), _) if check.digest.is_none() => {
-                Err(format!("the service {} exists and is no check of ours", crate::check::service_name(self.settings)))
-            }
-            (_, Some(check)) if check.digest == Some(draft.digest) => Ok(Some(check.standing(&self.settings.checks))),
-            _ => Ok(None),
-        };
+        let mut watched = watched.unwrap_or_else(|| Watched::new(draft.digest, self.now));
+        let standing = self.standing(&draft, memory.stuck_check.as_ref());
         let state = match &standing {
             Ok(Some(Standing::Runs { state, .. })) => *state,
             _ => None,
@@ -123,14 +127,31 @@ impl Look<'_> {
                 *told = Some(Checked { generation: write.attempt.generation, verdict, seconds, reason });
             }
         }
+        memory.check = Some(watched);
         gate
+    }
+
+    /// How the check stands, if it is there.
+    ///
+    /// # Errors
+    /// When something is in its place that cannot be removed.
+    fn standing(&self, draft: &Draft, stuck: Option<&ServiceId>) -> Result<Option<Standing>, String> {
+        let Some(check) = &self.inventory.check else { return Ok(None) };
+        if stuck == Some(&check.id) {
+            return Err("the check before cannot be removed".into());
+        }
+        match check.digest {
+            None => Err(format!("the service {} exists and is no check of ours", service_name(self.settings))),
+            Some(digest) if digest == draft.digest => Ok(Some(check.standing(&self.settings.checks))),
+            Some(_) => Ok(None),
+        }
     }
 
     /// Removes the check, if there is one of ours and it can be.
     pub(super) fn remove_check(&self, memory: &Memory) -> Option<Step> {
         let check = self.inventory.check.as_ref().filter(|check| check.digest.is_some())?;
         (memory.stuck_check.as_ref() != Some(&check.id))
-            .then(|| Step::RemoveCheck { id: check.id.clone(), name: crate::check::service_name(self.settings) })
+            .then(|| Step::RemoveCheck { id: check.id.clone(), name: service_name(self.settings) })
     }
 
     /// Whether it is to be checked first, as the settings say.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use swarm::RawService;
 
 use super::write::service_write;
-use super::{Decision, Failure, Look, waits_for_the_first_target};
+use super::{Decision, Look, waits_for_the_first_target};
 use crate::hold::Held;
 use crate::live::Live;
 use crate::memory::{Good, Memory, Recipe};
@@ -48,26 +48,7 @@ impl Look<'_> {
         if let Some(held) = held.filter(|_| self.is_due(&write, memory)) {
             return Decision { phase: Some(self.held_phase(held)), ..Decision::default() };
         }
-        self.checked(steps, write, Step::CreateService, memory)
-            .unwrap_or_else(|failure| self.refuse(failure, None, memory))
-    }
-
-    /// Writes down what a check refused; the proxies do not notice.
-    fn refuse(&self, failure: Failure, live: Option<&Live>, memory: &Memory) -> Decision {
-        let holds = self.new_holds(&failure, live, memory.good.as_ref());
-        let phase = match holds.first() {
-            Some((held, _)) => self.held_phase(held),
-            None => Phase::Impossible {
-                reason: failure.reason,
-                advice: "put right what the reason names; it cannot be noted that this was refused, since the manifest is gone"
-                    .into(),
-            },
-        };
-        let mut steps: Vec<Step> = holds.into_iter().map(|(_, step)| step).collect();
-        if !steps.is_empty() {
-            steps.extend(self.remove_check(memory));
-        }
-        Decision { steps, phase: Some(phase), checked: failure.checked, minds_check: true, ..Decision::default() }
+        self.checked(None, steps, write, Step::CreateService, memory)
     }
 
     /// With the removal of a check that nobody minds, before anything else: what it mounts may be removed too.
@@ -132,7 +113,7 @@ impl Look<'_> {
             return Decision { phase: Some(phase), next: Some(wait), ..Decision::default() };
         }
         let update = |write| Step::UpdateService { id: service.id.clone(), version: service.version, write };
-        self.checked(steps, write, update, memory).unwrap_or_else(|failure| self.refuse(failure, Some(live), memory))
+        self.checked(Some(live), steps, write, update, memory)
     }
 
     /// Whether what is wanted by now may take the place of a rollout that runs: it has not moved for a whole

@@ -2,6 +2,7 @@
 
 mod checks;
 mod duty;
+mod interrupted;
 mod laws;
 mod loops;
 mod plans;
