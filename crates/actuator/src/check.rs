@@ -2,7 +2,7 @@
 //! only reads its files, with the proxies' image and on the very files and secrets, and ends.
 //!
 //! It is an ordinary service that is never restarted, not a job: Engine 20.10 leaves the containers of a job behind
-//! when that is removed, finished or not; of such a service none, at whatever moment it is removed [seen].
+//! when that is removed, finished or not; of such a service none, at whatever moment it is removed (seen on 20.10.24).
 //!
 //! What is checked stands in its labels, so a process that was just started finds the check of the one before.
 
