@@ -16,7 +16,7 @@ use crate::moment::Clock;
 use crate::plan::{Plan, plan};
 use crate::rollout::Rollout;
 use crate::settings::Settings;
-use crate::status::{Ended, Outcome, Phase, Status};
+use crate::status::{Checked, Ended, Outcome, Phase, Status, Verdict};
 use crate::step::{ServiceWrite, Step};
 
 /// How soon to look at what was just written.
@@ -79,9 +79,12 @@ impl<S: swarm::Write> Actuator<S> {
         let now = self.clock.now();
         let inventory = self.reader.read(&self.swarm, &self.settings, &self.memory, now).await?;
         let target = self.target.borrow_and_update().clone();
-        let Plan { steps, waiting: _, published, status, next, memory, ended } =
+        let Plan { steps, waiting: _, published, status, next, memory, ended, checked } =
             plan(target.as_deref(), &inventory, &self.settings, &self.memory, now);
         self.memory = memory;
+        if let Some(checked) = &checked {
+            self.tell_check(checked);
+        }
         if let Some(ended) = &ended {
             self.tell_end(ended);
         }
@@ -101,6 +104,14 @@ impl<S: swarm::Write> Actuator<S> {
         let executed = execute(&self.swarm, steps, self.settings.registry_auth.as_ref(), &self.counters).await;
         log_steps(&self.settings, &steps[..executed.steps]);
         self.memory.in_use.extend(executed.in_use);
+        self.memory.stuck_check = executed.stuck_check.or(self.memory.stuck_check.take());
+        self.memory.unwritten.retain(|id, _| !executed.labelled.contains(id));
+        self.memory.unwritten.extend(executed.unwritten.into_iter().map(|config| (config.id, config.labels)));
+        if let Some(unchecked) = executed.unchecked {
+            self.counters.checked(Verdict::Skipped, 0.0);
+            self.tell_unchecked(&unchecked.1);
+            self.memory.unchecked = Some(unchecked);
+        }
         if let (Some(error), Some(Step::UpdateService { write, .. })) = (&executed.error, steps.get(executed.steps)) {
             self.memory.refused = (error.class == Class::Refused).then(|| (write.attempt, error.message.clone()));
         }
@@ -129,6 +140,29 @@ impl<S: swarm::Write> Actuator<S> {
             }
             _ if stopped(before) => tracing::info!(%cluster, "writing again"),
             _ => {}
+        }
+    }
+
+    fn tell_check(&self, checked: &Checked) {
+        self.counters.checked(checked.verdict, checked.seconds);
+        let Checked { generation, verdict, seconds, reason } = checked;
+        let (cluster, generation) = (&self.settings.cluster, generation.short());
+        match verdict {
+            Verdict::Skipped => self.tell_unchecked(reason),
+            Verdict::Passed | Verdict::Failed => {
+                tracing::info!(%cluster, %generation, %reason, verdict = verdict.as_str(), seconds, "check ended");
+            }
+        }
+    }
+
+    /// Once for each reason: a cluster that never allows a check needs no warning before each rollout.
+    fn tell_unchecked(&self, reason: &str) {
+        let cluster = &self.settings.cluster;
+        let known = self.status.borrow().as_ref().is_some_and(|status| status.unchecked.as_deref() == Some(reason));
+        if known {
+            tracing::debug!(%cluster, %reason, "rolled out without a check");
+        } else {
+            tracing::warn!(%cluster, %reason, "rolled out without a check");
         }
     }
 
@@ -185,12 +219,17 @@ fn log_steps(settings: &Settings, steps: &[Step]) {
                 let generation = attempt.generation.short();
                 tracing::info!(%cluster, %generation, %reason, kind = kind.as_str(), ?joins, ?leaves, "rollout started");
             }
+            Step::CreateCheck { write, .. } => {
+                let generation = write.attempt.generation.short();
+                tracing::info!(%cluster, %generation, reason = write.reason, "check started");
+            }
             Step::HoldGeneration { generation, reason, .. } => {
                 let generation = generation.short();
                 tracing::warn!(%cluster, %generation, %reason, "held: the last good is served instead");
             }
             Step::CreateConfig(_)
             | Step::RemoveConfig { .. }
+            | Step::RemoveCheck { .. }
             | Step::ReleaseGeneration { .. }
             | Step::LabelService { .. } => tracing::debug!(%cluster, "{step}"),
         }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::status::{Ended, Outcome};
+use crate::status::{Ended, Outcome, Verdict};
 use crate::step::Kind;
 
 /// What an actuator counts, from its start.
@@ -14,6 +14,7 @@ pub struct Counters {
     pub failed: AtomicU64,
     /// Rollouts that something else took the place of.
     pub superseded: AtomicU64,
+    checks: [AtomicU64; Verdict::ALL.len()],
     by_kind: [[AtomicU64; Kind::ALL.len()]; Outcome::ALL.len()],
     /// Config objects created or labelled, tries included.
     pub config_writes: AtomicU64,
@@ -23,6 +24,8 @@ pub struct Counters {
     pub removals: AtomicU64,
     /// How long the last rollout that ended well took, in milliseconds; 0 before the first.
     pub last_rollout_milliseconds: AtomicU64,
+    /// How long the last check that passed took, in milliseconds; 0 before the first.
+    pub last_check_milliseconds: AtomicU64,
 }
 
 impl Counters {
@@ -33,6 +36,19 @@ impl Counters {
     /// Rollouts of this kind that ended so.
     pub fn rollouts(&self, outcome: Outcome, kind: Kind) -> u64 {
         self.by_kind[outcome as usize][kind as usize].load(Ordering::Relaxed)
+    }
+
+    /// Checks that ended so.
+    pub fn checks(&self, verdict: Verdict) -> u64 {
+        self.checks[verdict as usize].load(Ordering::Relaxed)
+    }
+
+    /// Counts a check that ended.
+    pub(crate) fn checked(&self, verdict: Verdict, seconds: f64) {
+        Self::add(&self.checks[verdict as usize]);
+        if verdict == Verdict::Passed {
+            self.last_check_milliseconds.store((seconds * 1000.0) as u64, Ordering::Relaxed);
+        }
     }
 
     /// Counts a rollout that ended.

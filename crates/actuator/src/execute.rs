@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::ConfigId;
-use swarm::{Class, Error, RegistryAuth};
+use model::{ConfigId, Digest, ServiceId};
+use serde_json::Value;
+use swarm::{Class, Config, Error, RegistryAuth};
 
 use crate::counters::Counters;
 use crate::spec::fill_in_ids;
@@ -21,6 +22,14 @@ pub struct Executed {
     pub written: Option<ServiceWrite>,
     /// The objects that could not be removed because somebody else uses them.
     pub in_use: BTreeSet<ConfigId>,
+    /// Objects that were labelled.
+    pub labelled: Vec<ConfigId>,
+    /// Objects whose new labels the Engine refuses to write.
+    pub unwritten: Vec<Config>,
+    /// What was to be checked by a service that the Engine refuses to create, and its words.
+    pub unchecked: Option<(Digest, String)>,
+    /// The check that the Engine refuses to remove.
+    pub stuck_check: Option<ServiceId>,
     /// The failure that ended it.
     pub error: Option<Error>,
 }
@@ -40,6 +49,10 @@ pub async fn execute(
             break;
         }
         executed.steps += 1;
+        if executed.stuck_check.is_some() {
+            // Its name stays taken, and its files in use.
+            break;
+        }
     }
     executed
 }
@@ -59,13 +72,34 @@ async fn one(
             created.insert(config.name.clone(), swarm.create_config(config).await?);
         }
         Step::CreateService(write) => {
-            let spec = with_ids(write, created)?;
+            let spec = with_ids(&write.spec, created)?;
             Counters::add(&counters.service_writes);
             swarm.create_service(&spec, auth).await?;
             executed.written = Some(ServiceWrite { spec, ..write.clone() });
         }
+        Step::CreateCheck { draft, .. } => {
+            let spec = with_ids(&draft.spec, created)?;
+            match swarm.create_service(&spec, auth).await {
+                Ok(_) => {}
+                // Without rights for it, or on an Engine that finds fault with it, there is no check.
+                Err(error) if error.class == Class::Refused => {
+                    executed.unchecked =
+                        Some((draft.digest, format!("the Engine refuses the check: {}", error.message)));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Step::RemoveCheck { id, .. } => match swarm.remove_service(id).await {
+            Ok(()) => {}
+            Err(error) if error.class == Class::NotFound => {}
+            Err(error) if error.class == Class::Refused => {
+                tracing::warn!(service = %id, %error, "a check stays behind");
+                executed.stuck_check = Some(id.clone());
+            }
+            Err(error) => return Err(error),
+        },
         Step::UpdateService { id, version, write } => {
-            let spec = with_ids(write, created)?;
+            let spec = with_ids(&write.spec, created)?;
             Counters::add(&counters.service_writes);
             swarm.update_service(id, *version, &spec, auth).await?;
             executed.written = Some(ServiceWrite { spec, ..write.clone() });
@@ -75,10 +109,23 @@ async fn one(
             Counters::add(&counters.service_writes);
             swarm.update_service(id, *version, spec, None).await?;
         }
-        Step::HoldGeneration { config, .. } | Step::ReleaseGeneration { config, .. } => {
+        Step::ReleaseGeneration { config, .. } => {
             executed.objects_touched = true;
             Counters::add(&counters.config_writes);
             swarm.label_config(config).await?;
+        }
+        Step::HoldGeneration { config, .. } => {
+            executed.objects_touched = true;
+            Counters::add(&counters.config_writes);
+            match swarm.label_config(config).await {
+                Ok(()) => executed.labelled.push(config.id.clone()),
+                // A note that cannot be made must not keep the proxies from being taken back.
+                Err(error) if error.class == Class::Refused => {
+                    tracing::warn!(config = %config.name, %error, "this is remembered by this process alone");
+                    executed.unwritten.push(config.clone());
+                }
+                Err(error) => return Err(error),
+            }
         }
         Step::RemoveConfig { id, name } => {
             executed.objects_touched = true;
@@ -96,11 +143,11 @@ async fn one(
     Ok(())
 }
 
-fn with_ids(write: &ServiceWrite, created: &BTreeMap<String, ConfigId>) -> swarm::Result<serde_json::Value> {
-    fill_in_ids(&write.spec, created).map_err(|name| {
+fn with_ids(spec: &Value, created: &BTreeMap<String, ConfigId>) -> swarm::Result<Value> {
+    fill_in_ids(spec, created).map_err(|name| {
         Error::new(
             Class::NotFound,
-            "write the proxy service",
+            "write a service",
             format!("the plan names the config {name} and does not create it"),
         )
     })

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::NetworkId;
-use swarm::{RawService, Task};
+use swarm::{Class, Config, RawService, Task};
 
+use crate::check::{self, Check};
 use crate::image;
 use crate::memory::Memory;
 use crate::moment::Moment;
@@ -22,6 +23,8 @@ const IMAGES_ARE_ASKED_EVERY: Duration = Duration::from_secs(300);
 const IMAGES_ARE_ASKED_AGAIN: Duration = Duration::from_secs(60);
 /// How long to wait for it.
 const REGISTRY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to wait for the words of a check that failed.
+const LOG_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What is there.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +35,9 @@ pub struct Inventory {
     pub objects: Arc<Objects>,
     /// The recent tasks of the service; absent while nobody asks for them.
     pub tasks: Option<Vec<Task>>,
+    /// The service of the check's name. Looked for with each list of our objects, while one is due, and as long as it
+    /// is there.
+    pub check: Option<Check>,
     /// What the configured image means now, where that was asked and answered.
     pub image: Option<String>,
     /// The only networks that the settings allow, if they name any; or the name of one that does not exist.
@@ -50,6 +56,8 @@ pub async fn inspect(swarm: &impl swarm::Read, settings: &Settings) -> swarm::Re
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
     listed: Option<Listed>,
+    /// The check that was found last.
+    check: Option<Check>,
     resolved: Option<Resolved>,
 }
 
@@ -83,8 +91,11 @@ impl Reader {
         now: Moment,
     ) -> swarm::Result<Inventory> {
         let service = swarm.raw_service(&settings.proxy.service_name).await?;
-        if !self.is_fresh(service.as_ref(), now) {
-            let objects = Arc::new(Objects::new(swarm.configs(&settings.instance).await?, settings));
+        let lists = !self.is_fresh(service.as_ref(), now);
+        if lists {
+            let mut listed = swarm.configs(&settings.instance).await?;
+            label_as_known(&mut listed, memory);
+            let objects = Arc::new(Objects::new(listed, settings));
             self.listed = Some(Listed { objects, at: now, version: service.as_ref().map(|service| service.version) });
         }
         let objects = self.listed.as_ref().map(|listed| Arc::clone(&listed.objects)).unwrap_or_default();
@@ -94,9 +105,30 @@ impl Reader {
             }
             Some(_) | None => None,
         };
+        if lists || memory.check.is_some() || self.check.is_some() {
+            self.check = self.check(swarm, settings).await?;
+        }
+        let check = self.check.clone();
         let networks = fixed_networks(swarm, settings).await?;
         let image = self.image(swarm, settings, service.as_ref(), now).await;
-        Ok(Inventory { service, objects, tasks, image, networks })
+        Ok(Inventory { service, objects, tasks, check, image, networks })
+    }
+
+    async fn check(&self, swarm: &impl swarm::Read, settings: &Settings) -> swarm::Result<Option<Check>> {
+        let Some(service) = permitted(swarm.raw_service(&check::service_name(settings)).await)?.flatten() else {
+            return Ok(None);
+        };
+        let mut check = Check::read(&service, settings);
+        if check.digest.is_none() {
+            return Ok(Some(check));
+        }
+        check.tasks = permitted(swarm.task_history(&service.id).await)?.unwrap_or_default();
+        let known = self.check.as_ref().filter(|known| known.id == check.id).and_then(|known| known.log.clone());
+        check.log = match check.failed() {
+            Some(task) if known.is_none() => log(swarm, task, settings).await,
+            Some(_) | None => known,
+        };
+        Ok(Some(check))
     }
 
     /// What the image means now, if that matters. A registry that does not answer keeps nobody from anything.
@@ -154,6 +186,40 @@ impl Reader {
             .files
             .values()
             .all(|reference| reference.id.as_ref().is_some_and(|id| listed.objects.get(id).is_some()))
+    }
+}
+
+/// A cluster that lets nobody look at a check goes without.
+fn permitted<T>(answer: swarm::Result<T>) -> swarm::Result<Option<T>> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if error.class == Class::Refused => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What a task that failed said. That it failed is known without.
+async fn log(swarm: &impl swarm::Read, task: &Task, settings: &Settings) -> Option<String> {
+    let cluster = &settings.cluster;
+    match tokio::time::timeout(LOG_TIMEOUT, swarm.task_log(&task.id)).await {
+        Ok(Ok(log)) => Some(log),
+        Ok(Err(error)) => {
+            tracing::debug!(%cluster, %error, "what the check said cannot be read");
+            None
+        }
+        Err(_) => {
+            tracing::debug!(%cluster, "what the check said was not told in time");
+            None
+        }
+    }
+}
+
+/// What could not be written counts as though it were, as long as this process lives.
+fn label_as_known(listed: &mut [Config], memory: &Memory) {
+    for config in listed {
+        if let Some(labels) = memory.unwritten.get(&config.id) {
+            config.labels.clone_from(labels);
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! - [`spec`] and [`merge`]: the service spec in the Engine's JSON, and how it is changed without losing
 //!   anybody's edit;
 //! - [`inventory`] and [`objects`]: what is there;
+//! - [`check`]: how a generation is tried before it is rolled out;
 //! - [`rollout`] and [`hold`]: how a rollout goes, and what is remembered of one that failed;
 //! - [`mod@plan`]: what to write next; [`step`]: the writes; [`mod@execute`]: obeys;
 //! - [`fence`] and [`orders`]: which of two operators writes, and what a person orders;
@@ -17,6 +18,7 @@
 //! What is in the files is not understood here: nginx's language is the reconciler's.
 
 mod actuator;
+pub mod check;
 mod counters;
 pub mod execute;
 pub mod fence;
@@ -47,6 +49,6 @@ pub use inventory::{Inventory, inspect};
 pub use memory::Memory;
 pub use moment::Moment;
 pub use plan::{Plan, plan};
-pub use settings::{ProxySettings, Settings};
+pub use settings::{CheckPolicy, Checks, ProxySettings, Settings};
 pub use status::{Phase, Status};
 pub use step::{Kind, Step};

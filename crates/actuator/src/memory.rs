@@ -1,11 +1,12 @@
 //! What an actuator remembers between two looks. Nothing in it is needed to be right, only to be quick and to
 //! tell people more: a fresh memory on the same cluster comes to the same end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::{ConfigId, Digest, Manifest, NetworkId, TaskId};
+use model::{ConfigId, Digest, Manifest, NetworkId, ServiceId, TaskId};
 
+use crate::check::Watched;
 use crate::fence::Fence;
 use crate::live::{Attempt, Live};
 use crate::moment::Moment;
@@ -27,6 +28,14 @@ pub struct Memory {
     pub settled: Option<u64>,
     /// What the Engine last refused to write to the service, and its words. The same write would be refused again.
     pub refused: Option<(Attempt, String)>,
+    /// The check that is due or goes on.
+    pub check: Option<Watched>,
+    /// What is rolled out without a check that was due, and why.
+    pub unchecked: Option<(Digest, String)>,
+    /// A check that the Engine refuses to remove.
+    pub stuck_check: Option<ServiceId>,
+    /// Labels of objects that the Engine refuses to write: holds that are known here alone.
+    pub unwritten: BTreeMap<ConfigId, BTreeMap<String, String>>,
     /// Networks that could be left, and since when nothing else is to do.
     pub leaving: Option<(BTreeSet<NetworkId>, Moment)>,
     /// Objects that could not be removed; not tried again before the next rollout.

@@ -5,6 +5,7 @@
 //! points to them; objects are removed by a later plan, once the rollout has ended well. Every prefix of a plan
 //! leaves the cluster serving what it served, or what it should serve.
 
+mod check;
 mod decide;
 mod garbage;
 mod happened;
@@ -19,6 +20,7 @@ use serde::Serialize;
 use swarm::RawService;
 
 use crate::fence::Fence;
+use crate::hold::Blame;
 use crate::image;
 use crate::inventory::Inventory;
 use crate::live::{Attempt, Live, foreign};
@@ -28,7 +30,7 @@ use crate::orders::paused;
 use crate::rollout::Judgement;
 use crate::settings::Settings;
 use crate::spec::Owned;
-use crate::status::{Ended, Outcome, Phase, Status};
+use crate::status::{Checked, Ended, Outcome, Phase, Status};
 use crate::step::Step;
 
 /// What to do, and how things stand before it is done.
@@ -53,6 +55,9 @@ pub struct Plan {
     /// The rollout that was seen to end.
     #[serde(skip)]
     pub ended: Option<Ended>,
+    /// The check that was seen to end.
+    #[serde(skip)]
+    pub checked: Option<Checked>,
 }
 
 /// Plans the next writes.
@@ -66,7 +71,7 @@ pub fn plan(target: Option<&Target>, inventory: &Inventory, settings: &Settings,
     memory.fence = memory.fence.or_else(|| settings.operator.map(|operator| operator.after(found)));
     let fence = memory.fence;
     let mut plan = match &inventory.service {
-        None => look.absent(&memory),
+        None => look.absent(memory),
         Some(service) => match foreign(&service.spec, settings) {
             Some(reason) => look.foreign(service, reason),
             None => match Live::read(&service.spec, &inventory.objects) {
@@ -106,6 +111,8 @@ struct Failure {
     reason: String,
     /// Somebody rolled it back although it worked.
     by_hand: bool,
+    /// What is to blame, where that is known.
+    blame: Option<Blame>,
 }
 
 /// What was decided for a live service.
@@ -114,6 +121,17 @@ struct Decision {
     steps: Vec<Step>,
     phase: Option<Phase>,
     next: Option<Duration>,
+    /// The check that was seen to end.
+    checked: Option<Checked>,
+    /// What becomes of the check that is there is decided too. Else it is a left-over.
+    minds_check: bool,
+}
+
+impl Failure {
+    /// What failed by itself.
+    fn new(attempt: Attempt, reason: String) -> Self {
+        Self { attempt, reason, by_hand: false, blame: None }
+    }
 }
 
 /// What cannot be brought about: why, and what to do.
@@ -128,28 +146,40 @@ impl From<Impossible> for Phase {
     }
 }
 
+/// Only the first target tells what a check that is there is worth.
+fn waits_for_the_first_target() -> Decision {
+    let phase = Some(Phase::Waiting { waits_for: "the first target".into() });
+    Decision { phase, minds_check: true, ..Decision::default() }
+}
+
 /// The four kinds of cluster.
 impl Look<'_> {
     /// There is no proxy service: never was, or somebody removed it.
-    fn absent(&self, memory: &Memory) -> Plan {
-        let (steps, phase) = match self.bundle {
-            None => (Vec::new(), Phase::Waiting { waits_for: "the first target".into() }),
-            Some(bundle) => match self.write(bundle, None, &self.owned) {
-                Ok((steps, write)) => {
-                    let phase = Phase::Pending { reason: write.reason.clone() };
-                    (steps.into_iter().chain([Step::CreateService(write)]).collect(), phase)
-                }
-                Err(impossible) => (Vec::new(), impossible.into()),
-            },
+    fn absent(&self, mut memory: Memory) -> Plan {
+        let decision = match self.bundle {
+            None => waits_for_the_first_target(),
+            Some(bundle) => self.create(bundle, &mut memory),
         };
+        let Decision { steps, phase, next, checked, .. } = self.swept(decision, &mut memory);
+        let phase = phase.unwrap_or(Phase::Pending { reason: String::new() });
         Plan {
             steps,
             waiting: Vec::new(),
-            published: Published::Nothing,
-            status: self.status(phase, None, memory, &self.owned),
-            next: self.settings.poll_interval,
-            memory: Memory { last: memory.last.clone(), ..Memory::default() },
+            published: self.published_without_service(&memory),
+            status: self.status(phase, None, &memory, &self.owned),
+            next: next.unwrap_or(self.settings.poll_interval),
+            // Of the service that is gone only what it served is worth remembering.
+            memory: Memory {
+                last: memory.last,
+                good: memory.good.map(|good| Good { recipe: None, ..good }),
+                check: memory.check,
+                unchecked: memory.unchecked,
+                stuck_check: memory.stuck_check,
+                unwritten: memory.unwritten,
+                ..Memory::default()
+            },
             ended: None,
+            checked,
         }
     }
 
@@ -166,6 +196,7 @@ impl Look<'_> {
             next: self.settings.poll_interval,
             memory,
             ended: None,
+            checked: None,
         }
     }
 
@@ -183,6 +214,7 @@ impl Look<'_> {
             next: self.settings.poll_interval,
             memory,
             ended: None,
+            checked: None,
         }
     }
 
@@ -206,14 +238,13 @@ impl Look<'_> {
 
         let (judgement, tally) = self.judge(service, live, &mut memory);
         let failure = withdrawn.or_else(|| match &judgement {
-            Judgement::Failed { reason } => {
-                Some(Failure { attempt: live.attempt, reason: reason.clone(), by_hand: false })
-            }
+            Judgement::Failed { reason } => Some(Failure::new(live.attempt, reason.clone())),
             Judgement::Converged | Judgement::Rolling { .. } | Judgement::Blocked { .. } | Judgement::Halted { .. } => {
                 None
             }
         });
-        let holds = failure.map(|failure| self.new_holds(&failure, live, memory.good.as_ref())).unwrap_or_default();
+        let holds =
+            failure.map(|failure| self.new_holds(&failure, Some(live), memory.good.as_ref())).unwrap_or_default();
         if !holds.is_empty()
             && matches!(judgement, Judgement::Failed { .. })
             && let Some(rollout) = &mut memory.rollout
@@ -234,11 +265,12 @@ impl Look<'_> {
 
         let effective = self.effective(live, memory.good.as_ref());
         let has_holds = !holds.is_empty();
-        let mut decision = if holds.is_empty() {
+        let decision = if holds.is_empty() {
             self.decide(service, live, &judgement, &effective, &mut memory)
         } else {
             self.hold(service, live, &judgement, holds, &memory)
         };
+        let mut decision = self.swept(decision, &mut memory);
         let phase = decision.phase.take().unwrap_or_else(|| self.phase_of(live, &judgement, &tally, &memory));
         let published = self.published(live, &memory, &effective);
         let next = decision.next.unwrap_or(match judgement {
@@ -247,9 +279,14 @@ impl Look<'_> {
                 self.settings.poll_interval
             }
         });
+        let checked = decision.checked;
         let (mut steps, mut waiting, mut phase) = (decision.steps, Vec::new(), phase);
         if let Some(stopped) = self.stopped(service, &memory, steps.len()) {
             (steps, waiting, phase) = (Vec::new(), steps, stopped);
+            if self.inventory.check.is_none() {
+                // One that may not be started does not lose its time.
+                memory.check = None;
+            }
             if has_holds {
                 // A failure that cannot be written down now is found again at the next look.
                 (memory, ended) = (before.clone(), None);
@@ -264,7 +301,7 @@ impl Look<'_> {
         if ended.is_some() {
             memory.last.clone_from(&ended);
         }
-        Plan { steps, waiting, published, status, next, memory, ended }
+        Plan { steps, waiting, published, status, next, memory, ended, checked }
     }
 
     /// Why nothing may be written, if so.

@@ -21,6 +21,8 @@ pub struct Settings {
     pub proxy: ProxySettings,
     /// Credentials of the proxy image's registry.
     pub registry_auth: Option<RegistryAuth>,
+    /// How a generation is checked before it is rolled out.
+    pub checks: Checks,
     /// Which operator this is; none for a look that writes nothing.
     pub operator: Option<Fence>,
     /// Labels for every object that is created, such as UCP's `com.docker.ucp.access.label`.
@@ -47,6 +49,7 @@ impl Settings {
             cluster,
             proxy,
             registry_auth: None,
+            checks: Checks::default(),
             operator: None,
             object_labels: BTreeMap::new(),
             poll_interval: Duration::from_secs(3),
@@ -109,6 +112,34 @@ pub struct ProxySettings {
     /// Names or ids of the only networks that the proxies are ever on. If absent, they are on those that
     /// their routes need.
     pub networks: Option<BTreeSet<String>>,
+}
+
+/// How a generation is checked before it is rolled out: by a service that runs once, with the proxies' image and on
+/// the very files. All that is known of the proxies' program stands in here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checks {
+    /// When.
+    pub policy: CheckPolicy,
+    /// The command that reads the files and ends, with 0 if they are fine. Empty: nothing can be checked.
+    pub command: Vec<String>,
+    /// How the lines of its output begin that say why they are not. If there are none, the last line is shown.
+    pub refusal: String,
+    /// The directory of the files that are made of typed values alone. Another change in them is not worth a check.
+    pub vouched: String,
+}
+
+/// When a generation is checked before it is rolled out. What has worked before never is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CheckPolicy {
+    /// When something differs from the last good that nobody can vouch for: a secret or its use, the image, the
+    /// command, what the program is started with, a file outside of [`Checks::vouched`]. Where there is no last good
+    /// nothing serves that could be hurt, and only secrets are worth a check: one bad key would keep all from starting.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
 }
 
 /// What a tag of the proxy image is worth.

@@ -31,6 +31,8 @@ pub struct Status {
     pub holds: Vec<HoldStatus>,
     /// The last rollout that ended while this process watched.
     pub last_rollout: Option<Ended>,
+    /// Why the last generation was rolled out without the check that was due, if it was.
+    pub unchecked: Option<String>,
     /// Why the last look or write did not go through, if it did not.
     pub trouble: Option<String>,
 }
@@ -50,6 +52,17 @@ pub enum Phase {
     Pending {
         /// Why.
         reason: String,
+    },
+    /// What is wanted is checked before it is rolled out.
+    Checking {
+        /// What is checked.
+        generation: Digest,
+        /// Since so many seconds, as far as this process knows.
+        seconds: u64,
+        /// Why it is to be rolled out.
+        reason: String,
+        /// What the check waits for.
+        waits_for: String,
     },
     /// A rollout runs.
     Rolling {
@@ -136,6 +149,7 @@ impl Phase {
             Phase::Waiting { .. } => "waiting",
             Phase::InStep => "in_step",
             Phase::Pending { .. } => "pending",
+            Phase::Checking { .. } => "checking",
             Phase::Rolling { .. } => "rolling",
             Phase::Blocked { .. } => "blocked",
             Phase::Held { .. } => "held",
@@ -161,6 +175,44 @@ pub struct HoldStatus {
     pub attempts: u32,
     /// The seconds until it is tried again; none if no time ends it.
     pub retry_in_seconds: Option<u64>,
+}
+
+/// How a check ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checked {
+    /// What was checked.
+    pub generation: Digest,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// How long it took, from the moment when it was due, as far as this process saw.
+    pub seconds: f64,
+    /// Why it did not pass; empty if it did.
+    pub reason: String,
+}
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The files are fine.
+    Passed,
+    /// They are not, and are not rolled out.
+    Failed,
+    /// It came to no end, and they are rolled out without.
+    Skipped,
+}
+
+impl Verdict {
+    /// All of them.
+    pub const ALL: [Verdict; 3] = [Verdict::Passed, Verdict::Failed, Verdict::Skipped];
+
+    /// The verdict as one word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Passed => "passed",
+            Verdict::Failed => "failed",
+            Verdict::Skipped => "skipped",
+        }
+    }
 }
 
 /// How a rollout ended.

@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 use swarm::{Config, NewConfig};
 
+use crate::check::Draft;
 use crate::live::Attempt;
 
 /// One write.
@@ -17,6 +18,20 @@ pub enum Step {
     CreateConfig(NewConfig),
     /// Creates the proxy service.
     CreateService(ServiceWrite),
+    /// Creates the service that checks the files before they are rolled out.
+    CreateCheck {
+        /// The service.
+        draft: Draft,
+        /// What is written to the proxy service if it passes.
+        write: ServiceWrite,
+    },
+    /// Removes that service.
+    RemoveCheck {
+        /// Its id.
+        id: ServiceId,
+        /// Its name.
+        name: String,
+    },
     /// Updates the proxy service: one rollout, or none if only labels differ.
     UpdateService {
         /// Its id.
@@ -127,6 +142,10 @@ impl fmt::Display for Step {
         match self {
             Step::CreateConfig(config) => write!(f, "create config {} ({} bytes)", config.name, config.data.len()),
             Step::CreateService(write) => write!(f, "create service: {write}"),
+            Step::CreateCheck { draft, write } => {
+                write!(f, "check the files with {} before the rollout: {write}", draft.command())
+            }
+            Step::RemoveCheck { name, .. } => write!(f, "remove the check {name}"),
             Step::UpdateService { id, version, write } => {
                 write!(f, "update service {id} at version {version}: {write}")
             }
@@ -174,6 +193,17 @@ impl Serialize for Step {
             Step::CreateService(write) => {
                 fields.serialize_field("step", "create_service")?;
                 write.serialize_into::<S>(&mut fields)?;
+            }
+            Step::CreateCheck { draft, write } => {
+                fields.serialize_field("step", "create_check")?;
+                fields.serialize_field("generation", &write.attempt.generation)?;
+                fields.serialize_field("reason", &write.reason)?;
+                fields.serialize_field("spec", &draft.spec)?;
+            }
+            Step::RemoveCheck { id, name } => {
+                fields.serialize_field("step", "remove_check")?;
+                fields.serialize_field("id", id)?;
+                fields.serialize_field("name", name)?;
             }
             Step::UpdateService { id, version, write } => {
                 fields.serialize_field("step", "update_service")?;

@@ -46,6 +46,9 @@ fn plan_text(
     let (live, wanted) = match (&cluster.published, &cluster.bundle) {
         (Published::Unknown { .. }, _) | (_, None) => ("cannot be told".to_owned(), None),
         (Published::Nothing, Some(bundle)) => ("nothing: there is no proxy service yet".to_owned(), Some(bundle)),
+        (Published::Live { .. }, Some(bundle)) if cluster.plan.status.live.is_none() => {
+            ("nothing: there is no proxy service yet".to_owned(), Some(bundle))
+        }
         (Published::Live { manifest, .. }, Some(bundle)) if manifest.generation == bundle.generation() => {
             (format!("generation {}, as wanted", manifest.generation.short()), None)
         }
@@ -83,17 +86,21 @@ fn plan_text(
 
 /// A step, with names where it has ids, and without a reason that is `known` already.
 fn step_text(step: &Step, cluster: &ClusterLook, known: &str, networks: &BTreeMap<NetworkId, String>) -> String {
+    let service = &cluster.plan.status.service;
     let (what, write) = match step {
-        Step::CreateService(write) => ("create", write),
-        Step::UpdateService { write, .. } => ("update", write),
+        Step::CreateService(write) => (format!("create service {service} with"), write),
+        Step::UpdateService { write, .. } => (format!("update service {service} with"), write),
+        Step::CreateCheck { draft, write } => {
+            (format!("check the files with {} before service {service} gets", draft.command()), write)
+        }
         Step::CreateConfig(_)
         | Step::HoldGeneration { .. }
         | Step::ReleaseGeneration { .. }
         | Step::LabelService { .. }
+        | Step::RemoveCheck { .. }
         | Step::RemoveConfig { .. } => return step.to_string(),
     };
-    let service = &cluster.plan.status.service;
-    let mut text = format!("{what} service {service} with generation {}", write.attempt.generation.short());
+    let mut text = format!("{what} generation {}", write.attempt.generation.short());
     for (verb, ids) in [("joins", &write.joins), ("leaves", &write.leaves)] {
         if !ids.is_empty() {
             let names: Vec<&str> = ids.iter().map(|id| networks.get(id).map_or(id.as_str(), String::as_str)).collect();
@@ -297,6 +304,9 @@ fn status_text(cluster: &ClusterLook, networks: &BTreeMap<NetworkId, String>) ->
         lines.push(format!("  networks    {}", names.join(", ")));
     }
     lines.extend(status.holds.iter().map(|hold| format!("  held        {}", hold_text(hold))));
+    if let Some(reason) = &status.unchecked {
+        lines.push(format!("  unchecked   the last generation was rolled out without a check: {reason}"));
+    }
     if let Some(trouble) = &status.trouble {
         lines.push(format!("  trouble     {trouble}"));
     }
@@ -321,6 +331,9 @@ fn phase_text(cluster: &ClusterLook) -> String {
         Phase::Waiting { waits_for } => format!("waiting for {waits_for}"),
         Phase::InStep => "in step".to_owned(),
         Phase::Pending { reason } => format!("about to change: {reason}"),
+        Phase::Checking { generation, reason, waits_for, .. } => {
+            format!("checking the files of {} ({reason}) before they are rolled out; {waits_for}", generation.short())
+        }
         Phase::Rolling { generation, tasks_done, tasks_total, reason, waits_for, .. } => {
             // One look does not know why the rollout was started; what is rolled out says it.
             let reason = match &cluster.published {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use actuator::Kind;
-use actuator::status::Outcome;
+use actuator::status::{Outcome, Verdict};
 use model::{Code, Published};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
@@ -149,6 +149,8 @@ impl Sources {
         let mut rollouts =
             counter("dovetail_rollouts", "Rollouts of proxies that ended, by outcome and by what they were for.");
         let mut seconds = gauge("dovetail_last_rollout_seconds", "How long the last rollout that went well took.");
+        let mut checks = counter("dovetail_checks", "Checks of files before a rollout that ended, by outcome.");
+        let mut check_seconds = gauge("dovetail_last_check_seconds", "How long the last check that passed took.");
         let mut service_writes = counter("dovetail_proxy_writes", "Writes to proxy services.");
         let mut config_writes = counter("dovetail_config_writes", "Config objects created or labelled.");
         let mut removals = counter("dovetail_config_removals", "Config objects removed.");
@@ -161,8 +163,13 @@ impl Sources {
                     rollouts.add(labels, counters.rollouts(outcome, kind) as f64);
                 }
             }
+            for verdict in Verdict::ALL {
+                checks.add([("cluster", cluster), ("outcome", verdict.as_str())], counters.checks(verdict) as f64);
+            }
             let milliseconds = counters.last_rollout_milliseconds.load(Ordering::Relaxed);
             seconds.add([("cluster", cluster)], milliseconds as f64 / 1000.0);
+            let milliseconds = counters.last_check_milliseconds.load(Ordering::Relaxed);
+            check_seconds.add([("cluster", cluster)], milliseconds as f64 / 1000.0);
             let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed) as f64;
             service_writes.add([("cluster", cluster)], read(&counters.service_writes));
             config_writes.add([("cluster", cluster)], read(&counters.config_writes));
@@ -181,7 +188,18 @@ impl Sources {
             paused.add([("cluster", cluster.as_str())], is("paused"));
             fenced.add([("cluster", cluster.as_str())], is("fenced"));
         }
-        families.extend([rollouts, seconds, service_writes, config_writes, removals, held, paused, fenced]);
+        families.extend([
+            rollouts,
+            seconds,
+            checks,
+            check_seconds,
+            service_writes,
+            config_writes,
+            removals,
+            held,
+            paused,
+            fenced,
+        ]);
     }
 
     fn add_engine(&self, families: &mut Vec<Family>) {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{ConfigId, InstanceName, ServiceId};
+use model::{ConfigId, InstanceName, ServiceId, TaskId};
 use serde_json::Value;
 use swarm::{Class, Config, NewConfig, TasksOf};
 
@@ -19,6 +19,8 @@ pub enum Call {
     Tasks(TasksOf),
     /// [`swarm::Read::task_history`].
     TaskHistory(ServiceId),
+    /// [`swarm::Read::task_log`].
+    TaskLog(TaskId),
     /// [`swarm::Read::network`].
     Network(String),
     /// [`swarm::Read::configs`].
@@ -58,6 +60,8 @@ pub enum Call {
         /// Whether there were registry credentials.
         auth: bool,
     },
+    /// [`swarm::Write::remove_service`].
+    RemoveService(ServiceId),
     /// [`swarm::Watch::events`], when the stream is first polled.
     Events,
 }
@@ -70,6 +74,7 @@ pub enum Verb {
     Services,
     Tasks,
     TaskHistory,
+    TaskLog,
     Network,
     Configs,
     Secrets,
@@ -80,6 +85,7 @@ pub enum Verb {
     RemoveConfig,
     CreateService,
     UpdateService,
+    RemoveService,
     Events,
 }
 
@@ -91,6 +97,7 @@ impl Call {
             Call::Services => Verb::Services,
             Call::Tasks(_) => Verb::Tasks,
             Call::TaskHistory(_) => Verb::TaskHistory,
+            Call::TaskLog(_) => Verb::TaskLog,
             Call::Network(_) => Verb::Network,
             Call::Configs(_) => Verb::Configs,
             Call::Secrets => Verb::Secrets,
@@ -101,6 +108,7 @@ impl Call {
             Call::RemoveConfig(_) => Verb::RemoveConfig,
             Call::CreateService { .. } => Verb::CreateService,
             Call::UpdateService { .. } => Verb::UpdateService,
+            Call::RemoveService(_) => Verb::RemoveService,
             Call::Events => Verb::Events,
         }
     }
@@ -108,13 +116,17 @@ impl Call {
     /// Whether it asks for a change.
     pub fn is_write(&self) -> bool {
         match self.verb() {
-            Verb::CreateConfig | Verb::LabelConfig | Verb::RemoveConfig | Verb::CreateService | Verb::UpdateService => {
-                true
-            }
+            Verb::CreateConfig
+            | Verb::LabelConfig
+            | Verb::RemoveConfig
+            | Verb::CreateService
+            | Verb::UpdateService
+            | Verb::RemoveService => true,
             Verb::Identity
             | Verb::Services
             | Verb::Tasks
             | Verb::TaskHistory
+            | Verb::TaskLog
             | Verb::Network
             | Verb::Configs
             | Verb::Secrets

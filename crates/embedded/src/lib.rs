@@ -30,6 +30,9 @@
 //!   the seed and the calls alone, so a test on paused time is repeatable to the last byte.
 //! - A spec is kept as it was written, byte for byte, but for network names, which become ids as in the
 //!   daemon.
+//! - Containers run until they are told to stop, and say nothing; but those whose command has the word `-t` test
+//!   something (`nginx -t`) and end at once: well, or with what [`Swarm::break_when`] says, in their log and with exit
+//!   status 1. No log has more than its last words.
 //!
 //! # What is deliberately missing
 //! - Jobs have no tasks. Secrets have no content. Volumes, resources, platforms, plugins and `MaxReplicas` are

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::Stream;
-use model::{ConfigId, InstanceName, ServiceId};
+use model::{ConfigId, InstanceName, ServiceId, TaskId};
 use serde_json::Value;
 use swarm::{
     Class, Config, Error, Event, Identity, Network, NewConfig, RawService, Read, RegistryAuth, Result, Secret, Service,
@@ -52,6 +52,17 @@ impl Read for Swarm {
                 return Ok(Vec::new());
             }
             Ok(tasks_of(&state.store, &id).map(crate::tasks::Task::view).collect())
+        })
+        .await
+    }
+
+    async fn task_log(&self, task: &TaskId) -> Result<String> {
+        let id = task.clone();
+        self.call(Call::TaskLog(id.clone()), Some(String::new()), move |state| match state.store.tasks.get(&id) {
+            Some(task) => Ok(task.log.clone()),
+            None => {
+                Err(Error::new(Class::NotFound, format!("read the log of task {id}"), format!("task {id} not found")))
+            }
         })
         .await
     }
@@ -120,6 +131,11 @@ impl Write for Swarm {
         let (id, spec) = (id.clone(), Arc::new(spec.clone()));
         let call = Call::UpdateService { id: id.clone(), version, spec: Arc::clone(&spec), auth: auth.is_some() };
         self.call(call, None, move |state| state.store.update_service(&id, version, &spec)).await
+    }
+
+    async fn remove_service(&self, id: &ServiceId) -> Result<()> {
+        let id = id.clone();
+        self.call(Call::RemoveService(id.clone()), None, move |state| state.store.remove_service(&id)).await
     }
 }
 

@@ -21,6 +21,8 @@ pub(crate) enum Due {
     Advance(TaskId, TaskState),
     /// A running container ends.
     Fail(TaskId, String),
+    /// A container ends by itself: well, or with these words.
+    End(TaskId, Option<String>),
     /// A container that was told to stop has stopped.
     Stopped(TaskId),
     /// A restart delay is over.
@@ -91,6 +93,7 @@ impl Store {
             Due::Endpoint(service) => self.set_endpoint(&service),
             Due::Advance(task, from) => self.advance(&task, from),
             Due::Fail(task, reason) => self.fail(&task, &reason),
+            Due::End(task, words) => self.exit(&task, words),
             Due::Stopped(task) => self.stopped(&task),
             Due::DelayOver(task) => self.end_delay(&task),
             Due::StopWaiting(task) => self.stop_waiting(&task),

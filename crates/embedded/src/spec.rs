@@ -29,6 +29,8 @@ pub(crate) struct Spec {
     pub restart: Restart,
     /// A container with a health check is reported as running only after the first check.
     pub health_interval: Option<Duration>,
+    /// Its program only tests something and ends.
+    pub ends: bool,
     /// Of `TaskTemplate` as it was written.
     pub template_digest: Digest,
     /// `TaskTemplate`, made comparable.
@@ -163,6 +165,7 @@ impl Spec {
             constraints,
             restart: restart(&template["RestartPolicy"])?,
             health_interval: health_interval(&container["Healthcheck"]),
+            ends: list(&container["Command"]).iter().any(|word| word == "-t"),
             template_anywhere: without_constraints(comparable_template.clone()),
             template: comparable_template,
             template_digest: Digest::of(template.to_string().as_bytes()),

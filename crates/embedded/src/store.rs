@@ -33,6 +33,8 @@ pub struct Timing {
     pub start: Duration,
     /// From running to failed, for a broken task. Zero, or a health check: it never gets to running.
     pub fail: Duration,
+    /// From running to its end, for a container that ends by itself.
+    pub end: Duration,
     /// From being told to stop to having stopped.
     pub stop: Duration,
     /// From the death of a node to the cluster's noticing.
@@ -52,6 +54,7 @@ impl Default for Timing {
             prepare: Duration::from_millis(200),
             start: Duration::from_millis(410),
             fail: Duration::from_millis(100),
+            end: Duration::from_millis(100),
             stop: Duration::from_millis(3300),
             node_down: Duration::from_secs(15),
             count_lag: Duration::ZERO,

@@ -32,6 +32,8 @@ pub(crate) struct Task {
     pub state: TaskState,
     pub desired: Desired,
     pub error: Option<String>,
+    /// What its container said.
+    pub log: String,
     pub addresses: Vec<(NetworkId, IpAddr)>,
     /// The service's spec when it was created.
     pub made_from: Arc<Spec>,
@@ -127,6 +129,7 @@ impl Store {
             state: TaskState::New,
             desired: new.desired,
             error: None,
+            log: String::new(),
             addresses: Vec::new(),
             template: Arc::new(service.raw["TaskTemplate"].clone()),
             with_endpoint: !made_from.networks.is_empty() || !made_from.ports.is_empty(),
@@ -231,6 +234,10 @@ impl Store {
         let broken = self.breakage.clone().and_then(|breakage| breakage(&task.template, &Configs(&self.configs)));
         let fail = self.timing.fail;
         match broken {
+            words if task.made_from.ends => {
+                self.set_state(id, TaskState::Running);
+                self.later(self.timing.end, Due::End(id.clone(), words));
+            }
             Some(reason) if fail.is_zero() || task.made_from.health_interval.is_some() => {
                 self.end(id, TaskState::Failed, Some(reason));
             }
@@ -251,6 +258,20 @@ impl Store {
         if self.has_living_node(task) && matches!(task.state, TaskState::Starting | TaskState::Running) {
             self.end(id, TaskState::Failed, Some(reason.to_owned()));
         }
+    }
+
+    /// A container has done what it had to do, or says why it could not.
+    pub(crate) fn exit(&mut self, id: &TaskId, words: Option<String>) {
+        let Some(task) = self.tasks.get(id) else { return };
+        if !self.has_living_node(task) || task.state != TaskState::Running {
+            return;
+        }
+        let (state, error) = match &words {
+            None => (TaskState::Complete, None),
+            Some(_) => (TaskState::Failed, Some("task: non-zero exit (1)".to_owned())),
+        };
+        self.change_task(id, |task| task.log = words.map(|words| words + "\n").unwrap_or_default());
+        self.end(id, state, error);
     }
 
     fn end(&mut self, id: &TaskId, state: TaskState, error: Option<String>) {

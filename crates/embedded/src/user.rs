@@ -155,7 +155,8 @@ impl Swarm {
         self.lock(|state| state.store.fail(task, "task: non-zero exit (137)"));
     }
 
-    /// Says which tasks fail once they start, and why: asked with the task's spec (`TaskTemplate`) and the
+    /// Says which tasks fail once they start (or find something to complain about, where that is what they are for), and
+    /// why: asked with the task's spec (`TaskTemplate`) and the
     /// config objects. Asked while the swarm is locked: it must not call the swarm. Tasks that run already
     /// are not asked about.
     pub fn break_when(&self, why: impl Fn(&Value, &Configs<'_>) -> Option<String> + Send + Sync + 'static) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -113,6 +113,28 @@ impl Http {
         }
         let request = request.body(full(body.to_string().into())).map_err(unsendable)?;
         read(self, refuse_failure(self, self.send(request).await?).await?).await
+    }
+
+    /// The beginning of the answer to a GET: at most so many bytes, and no more is read. Such an answer is not whole,
+    /// so this is for what is only shown.
+    pub async fn get_beginning(&self, path: &str, query: &Query, limit: usize) -> Result<Bytes, Failure> {
+        let mut body = self.open(path, query).await?.into_body();
+        let mut bytes = BytesMut::new();
+        while bytes.len() < limit {
+            match body.frame().await {
+                None => break,
+                Some(Ok(frame)) => bytes.extend(frame.into_data().unwrap_or_default()),
+                Some(Err(error)) => return Err(self.unreachable(&error)),
+            }
+        }
+        bytes.truncate(limit);
+        Ok(bytes.freeze())
+    }
+
+    pub async fn delete(&self, path: &str) -> Result<(), Failure> {
+        let api = self.api().await?;
+        let request = Request::delete(self.uri(Some(api), path)?).body(full(Bytes::new())).map_err(unsendable)?;
+        read(self, refuse_failure(self, self.send(request).await?).await?).await.map(drop)
     }
 
     /// The head of the answer to a GET, when it is a success; the body is the caller's to read.

@@ -41,7 +41,7 @@ use bollard::query_parameters::{
 use bollard::{ClientVersion, Docker};
 use bytes::Bytes;
 use futures::Stream;
-use model::{ConfigId, InstanceName, ServiceId, labels};
+use model::{ConfigId, InstanceName, ServiceId, TaskId, labels};
 use serde_json::Value;
 use swarm::{
     Class, Config, Error, Event, Identity, Network, NewConfig, RawService, Read, RegistryAuth, Result, Secret, Service,
@@ -58,6 +58,9 @@ pub use crate::traffic::Traffic;
 
 /// Answers longer than this are decoded off the runtime's threads: 100,000 tasks take most of a second.
 const LARGE: usize = 1 << 20;
+
+/// The lines of a log that are asked for.
+const LOG_LINES: u32 = 20;
 
 /// How patient to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -278,6 +281,18 @@ impl Read for Engine {
         self.core.attempt(format!("list the task history of service {service}"), work).await
     }
 
+    async fn task_log(&self, task: &TaskId) -> Result<String> {
+        let query = Query::default().pair("stdout", true).pair("stderr", true).pair("tail", LOG_LINES);
+        let work = async {
+            check_segment("task", task.as_str())?;
+            // The lines come in frames with heads of their own.
+            let limit = limits::LOG_BYTES + LOG_LINES as usize * decode::LOG_HEAD;
+            let log = self.core.http.get_beginning(&format!("/tasks/{task}/logs"), &query, limit).await?;
+            decode::log(&log).map_err(Failure::malformed)
+        };
+        self.core.attempt(format!("read the log of task {task}"), work).await
+    }
+
     async fn network(&self, id_or_name: &str) -> Result<Option<Network>> {
         if !is_segment(id_or_name) {
             return Ok(None);
@@ -429,6 +444,14 @@ impl Write for Engine {
             Ok(())
         };
         self.core.attempt(format!("update service {name}"), work).await
+    }
+
+    async fn remove_service(&self, id: &ServiceId) -> Result<()> {
+        let work = async {
+            check_segment("service", id.as_str())?;
+            self.core.http.delete(&format!("/services/{id}")).await
+        };
+        self.core.attempt(format!("remove service {id}"), work).await
     }
 }
 

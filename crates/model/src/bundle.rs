@@ -22,6 +22,9 @@ impl File {
     }
 }
 
+/// Where Swarm puts the secrets of a container.
+pub const SECRETS_DIRECTORY: &str = "/run/secrets/";
+
 /// A secret mounted into the proxy's container; none are used yet.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SecretMount {
@@ -31,6 +34,24 @@ pub struct SecretMount {
     pub name: String,
     /// The file name under `/run/secrets`.
     pub target: String,
+}
+
+impl SecretMount {
+    /// Its path in the container.
+    pub fn path(&self) -> String {
+        if self.target.starts_with('/') { self.target.clone() } else { format!("{SECRETS_DIRECTORY}{}", self.target) }
+    }
+
+    /// Whether a text, such as what nginx says of files that it refuses, names this secret's file: this very path, and
+    /// not one that only begins with it.
+    pub fn is_named_in(&self, text: &str) -> bool {
+        let path = self.path();
+        let of_a_path = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '/');
+        // A full stop can end a sentence.
+        let ends = |rest: &str| !rest.trim_start_matches('.').starts_with(of_a_path);
+        let starts = |before: &str| !before.ends_with(of_a_path);
+        text.match_indices(&path).any(|(at, _)| starts(&text[..at]) && ends(&text[at + path.len()..]))
+    }
 }
 
 /// One generation of one cluster's proxies.
@@ -82,4 +103,31 @@ impl Bundle {
 pub struct Target {
     /// The wanted generation.
     pub bundle: Arc<Bundle>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_named_by_its_whole_path() {
+        let secret = |target: &str| SecretMount { id: "s".into(), name: "n".into(), target: target.into() };
+        let key = secret("shop.key");
+        assert_eq!(key.path(), "/run/secrets/shop.key");
+        assert_eq!(secret("/etc/keys/shop").path(), "/etc/keys/shop");
+        for (text, named) in [
+            ("cannot load certificate key \"/run/secrets/shop.key\": PEM_read_bio", true),
+            ("/run/secrets/shop.key", true),
+            ("it is in /run/secrets/shop.key.", true),
+            ("/run/secrets/shop.key2", false),
+            ("/run/secrets/shop.key.old", false),
+            ("/run/secrets/shop.key/x", false),
+            ("/chroot/run/secrets/shop.key", false),
+            ("/run/secrets/shop.key-1 and /run/secrets/shop.key", true),
+            ("shop.key", false),
+            ("", false),
+        ] {
+            assert_eq!(key.is_named_in(text), named, "{text:?}");
+        }
+    }
 }

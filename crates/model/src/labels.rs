@@ -101,14 +101,17 @@ pub const STACK: &str = "com.docker.stack.namespace";
 pub const INSTANCE: &str = "dovetail.instance";
 /// On objects that belong to one proxy: its cluster.
 pub const CLUSTER: &str = "dovetail.cluster";
-/// On config objects: the full digest of the content.
+/// On config objects: the full digest of the content. On a check: of everything that is checked.
 pub const DIGEST: &str = "dovetail.digest";
-/// On config objects: `file` or `manifest`.
+/// On config objects: `file` or `manifest`. On the service that checks a generation before its rollout: `check`.
 pub const KIND: &str = "dovetail.kind";
 /// On the proxy service: the values of the owned fields that we wrote last, for the three-way merge.
 pub const APPLIED: &str = "dovetail.applied";
-/// On the proxy service: the generation that its files make. On a manifest: the generation that it describes.
+/// On the proxy service and on a check: the generation that its files make. On a manifest: the generation that it
+/// describes.
 pub const GENERATION: &str = "dovetail.generation";
+/// On a check: the digest of the settings of the proxy service under which the generation is to be rolled out.
+pub const SETTINGS: &str = "dovetail.settings";
 /// On a generation's manifest: why its rollout failed; such a generation is not rolled out again for a while.
 pub const HELD: &str = "dovetail.held";
 /// On a held manifest: when it failed, in seconds since 1970.

@@ -18,7 +18,7 @@ mod shard;
 mod spec;
 pub mod values;
 
-pub use bundle::{Bundle, File, SecretMount, Target};
+pub use bundle::{Bundle, File, SECRETS_DIRECTORY, SecretMount, Target};
 pub use desired::{BackendMode, Backends, Desired, Network, Request, Scale, Service, Task};
 pub use digest::Digest;
 pub use manifest::{Manifest, ManifestError, Publication};

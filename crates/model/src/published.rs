@@ -10,7 +10,8 @@ use crate::{Digest, Manifest, NetworkId, ServiceId};
 pub enum Published {
     /// There is no proxy service yet, and so nothing is published.
     Nothing,
-    /// The proxy service exists and its manifest is read.
+    /// The proxy service exists and its manifest is read. Or it does not exist, its files were refused before it could
+    /// be made, and the manifest is an empty one.
     Live {
         /// What the live spec publishes, be its rollout finished or not.
         manifest: Arc<Manifest>,
@@ -33,7 +34,8 @@ pub struct Hold {
     pub generation: Digest,
     /// Its services and their contributions: whoever differs from the last good may be to blame.
     pub fragments: BTreeMap<ServiceId, Fragment>,
-    /// What happened, for people.
+    /// What happened, for people. If nginx refused the files, its own words are in it:
+    /// [`crate::SecretMount::is_named_in`] tells whether they name a secret.
     pub reason: String,
     /// Somebody rolled it back although it worked: nothing of it is tried again by itself.
     pub by_hand: bool,

@@ -162,6 +162,16 @@ fn accepted(what: &str, services: &[Service], settings: &nginx::Settings) {
     assert_eq!(odd, None, "{what}");
 }
 
+/// What nginx says when it checks these files by its own command, and whether it is content.
+fn checked(files: &Files) -> (bool, String) {
+    let main = files.directory.join("nginx.conf").display().to_string();
+    let command = nginx::COMMAND.map(|word| if word == nginx::MAIN_FILE { main.clone() } else { word.to_owned() });
+    let command = nginx::check_command(&command).unwrap();
+    // It writes where its files say, too: that is another file here, and standard error in a container.
+    let output = Command::new(nginx_program()).args(&command[1..]).output().unwrap();
+    (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
 /// An nginx that runs; stopped by its process id when dropped, also while a test panics.
 struct Proxy {
     files: Files,
@@ -678,4 +688,24 @@ fn the_command_and_the_main_file_belong_together() {
     assert!(!nginx::COMMAND.join(" ").contains("daemon"));
     assert!(nginx::COMMAND.contains(&nginx::MAIN_FILE));
     assert!(Path::new(nginx::MAIN_FILE).is_absolute());
+}
+
+#[test]
+fn the_check_ends_and_says_why_in_lines_that_are_recognised() {
+    let files = Files::write(&[], &nginx::Settings::default());
+    let (content, said) = checked(&files);
+    assert!(content, "{said}");
+    let main = files.directory.join("nginx.conf");
+    let text = std::fs::read_to_string(&main).unwrap();
+    for (damage, words) in [
+        ("http {", "directive \"http\" has no opening \"{\""),
+        ("    tcp_nodelay on;", "unknown directive \"no_such_directive\""),
+    ] {
+        let instead = if damage == "http {" { "http ;" } else { "    no_such_directive on;" };
+        assert!(text.contains(damage));
+        std::fs::write(&main, text.replace(damage, instead)).unwrap();
+        let (content, said) = checked(&files);
+        let refusals: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix(nginx::REFUSAL)).collect();
+        assert!(!content && refusals.len() == 1 && refusals[0].starts_with(words), "{said}");
+    }
 }

@@ -10,7 +10,7 @@ mod types;
 use std::future::Future;
 
 use futures::Stream;
-use model::{ConfigId, InstanceName, ServiceId};
+use model::{ConfigId, InstanceName, ServiceId, TaskId};
 use serde_json::Value;
 
 pub use error::{Class, Error, Result};
@@ -36,6 +36,11 @@ pub trait Read: Clone + Send + Sync + 'static {
     /// All recent tasks of one service with their specs, those included that failed or were shut down: how a
     /// rollout goes.
     fn task_history(&self, service: &ServiceId) -> impl Future<Output = Result<Vec<Task>>> + Send;
+
+    /// What the container of a task said last, on standard output and error together: at most the last 20 lines, and
+    /// of these the first [`limits::LOG_BYTES`]. Its node is asked, so it can take long, and a log driver that cannot
+    /// be read says nothing. Characters are not checked: it is what a program wrote.
+    fn task_log(&self, task: &TaskId) -> impl Future<Output = Result<String>> + Send;
 
     /// One network by its whole id or name; `None` if there is none. The list of networks is not offered: it
     /// can answer 200 with half of them. Without a leader the Engine says 404 for networks that exist [seen on
@@ -87,6 +92,9 @@ pub trait Write: Read {
         spec: &Value,
         auth: Option<&RegistryAuth>,
     ) -> impl Future<Output = Result<()>> + Send;
+
+    /// Removes a service. One that is gone already is [`Class::NotFound`]. Its tasks stop a while later.
+    fn remove_service(&self, id: &ServiceId) -> impl Future<Output = Result<()>> + Send;
 }
 
 /// The wake-up calls.

@@ -97,6 +97,15 @@ pub async fn deploy_and_undeploy(world: &mut World) -> Result<()> {
         world.docker.run(&["image", "inspect", "-f", "{{.Size}}", &operator_image(world, &operator).await?]).await?;
     world.figure(format!("operator image: {:.1} MiB", size.parse::<f64>()? / f64::from(1 << 20)));
 
+    // What an operator that is stopped in the middle of a check leaves behind.
+    world
+        .docker
+        .line(&format!(
+            "service create --detach --name dovetail-check-main-main --restart-condition none --label dovetail.instance=main \
+             --label dovetail.cluster=main --label dovetail.kind=check {}",
+            world.demo_image()
+        ))
+        .await?;
     world.docker.line("service rm demo demo-vip").await?;
     make(world, "undeploy", &[]).await?;
     let left: Vec<String> = objects(world).await?.into_iter().filter(|object| object != "network demo").collect();

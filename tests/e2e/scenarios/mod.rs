@@ -1,6 +1,7 @@
 //! The scenarios, in the order in which they run.
 
 mod beside;
+mod checks;
 mod clusters;
 mod deployment;
 mod founding;
@@ -51,5 +52,6 @@ pub fn all() -> Vec<Scenario> {
         "rollout-of-two-proxies" on 1 => rollouts::of_two_proxies,
         "rollout-held" on 3 => rollouts::held,
         "rollout-bad-images" on 3 => rollouts::bad_images,
+        "checks-of-images" on 3 => checks::images,
     ]
 }

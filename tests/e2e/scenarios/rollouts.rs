@@ -76,12 +76,13 @@ pub async fn held(world: &mut World) -> Result<()> {
     Ok(())
 }
 
-/// Proxy images that cannot work, on three nodes under load: the old routes answer throughout, `status` says what
+/// Proxy images that cannot work and are not checked, on three nodes under load: the old routes answer throughout, `status` says what
 /// is held, and a healthy service created meanwhile is routed.
 pub async fn bad_images(world: &mut World) -> Result<()> {
     let good = world.export("PROXY_IMAGE").to_owned();
     let demo = world.demo_image();
-    world.start_operator().await?;
+    let unchecked = "      update:\n        check: never\n";
+    world.start_operator_with(unchecked).await?;
     world.network("demo").await?;
     world.serve("good", "good.local", "").await?;
     world.routed("good.local", 60 * SECOND).await?;
@@ -92,7 +93,7 @@ pub async fn bad_images(world: &mut World) -> Result<()> {
     for (what, image, late) in [("cannot be pulled", missing, "late1"), ("has no nginx", demo.clone(), "late2")] {
         world.operator.take().context("an operator")?.kill().await?;
         world.exports.insert("PROXY_IMAGE".into(), image);
-        world.start_operator().await?;
+        world.start_operator_with(unchecked).await?;
         let started = Instant::now();
         wait::until(&format!("an image that {what} is held"), 240 * SECOND, || async {
             let status = world.operator().json(&["status"]).await?;

@@ -245,6 +245,9 @@ impl World {
                 .context("plan --json lists clusters")?;
             let service = self.docker.service("dovetail-proxy").await?;
             let state = service["UpdateStatus"]["State"].as_str().unwrap_or("none").to_owned();
+            if plan["clusters"][0]["status"]["phase"]["state"] == "checking" {
+                bail!("the files are being checked")
+            }
             if steps > 0 || matches!(state.as_str(), "updating" | "rollback_started") {
                 bail!("{steps} steps are planned, the update is {state}")
             }

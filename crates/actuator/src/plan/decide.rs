@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use model::NetworkId;
+use model::{Bundle, NetworkId};
 use serde_json::Value;
 use swarm::RawService;
 
 use super::write::service_write;
-use super::{Decision, Look};
+use super::{Decision, Look, waits_for_the_first_target};
 use crate::hold::Held;
 use crate::live::Live;
 use crate::memory::{Good, Memory, Recipe};
@@ -34,7 +34,30 @@ impl Look<'_> {
         if matches!(judgement, Judgement::Failed { .. }) {
             steps.extend(self.restore(service, live, memory));
         }
-        Decision { steps, phase, next: None }
+        Decision { steps, phase, ..Decision::default() }
+    }
+
+    /// Makes the proxy service, after a check where one is due. What the check refused is held as later generations
+    /// are; another hold is no reason to serve nothing at all.
+    pub(super) fn create(&self, bundle: &Bundle, memory: &mut Memory) -> Decision {
+        let (steps, write) = match self.write(bundle, None, &self.owned) {
+            Ok(written) => written,
+            Err(impossible) => return Decision { phase: Some(impossible.into()), ..Decision::default() },
+        };
+        let held = self.bundle_hold(bundle.generation(), self.owned.digest).filter(|held| held.attempts > 0);
+        if let Some(held) = held.filter(|_| self.is_due(&write, memory)) {
+            return Decision { phase: Some(self.held_phase(held)), ..Decision::default() };
+        }
+        self.checked(None, steps, write, Step::CreateService, memory)
+    }
+
+    /// With the removal of a check that nobody minds, before anything else: what it mounts may be removed too.
+    pub(super) fn swept(&self, mut decision: Decision, memory: &mut Memory) -> Decision {
+        if !decision.minds_check {
+            memory.check = None;
+            decision.steps.splice(0..0, self.remove_check(memory));
+        }
+        decision
     }
 
     pub(super) fn restore(&self, service: &RawService, live: &Live, memory: &Memory) -> Option<Step> {
@@ -66,21 +89,16 @@ impl Look<'_> {
         if matches!(judgement, Judgement::Rolling { .. }) && !self.may_supersede(live, memory) {
             return Decision::default();
         }
-        let Some(bundle) = self.bundle else {
-            return Decision {
-                phase: Some(Phase::Waiting { waits_for: "the first target".into() }),
-                ..Decision::default()
-            };
-        };
+        let Some(bundle) = self.bundle else { return waits_for_the_first_target() };
         let serves_it = *judgement == Judgement::Converged && bundle.generation() == live.attempt.generation;
         if let Some(held) = self.bundle_hold(bundle.generation(), effective.digest).filter(|_| !serves_it) {
             let failed = matches!(judgement, Judgement::Failed { .. });
             let restore = if failed { self.restore(service, live, memory) } else { again(service, live, judgement) };
             let steps = restore
                 .map_or_else(|| self.garbage(service, live, bundle, (judgement, effective), memory), |step| vec![step]);
-            return Decision { steps, phase: Some(self.held_phase(held)), next: None };
+            return Decision { steps, phase: Some(self.held_phase(held)), ..Decision::default() };
         }
-        let (mut steps, write) = match self.write(bundle, Some((service, live)), effective) {
+        let (steps, write) = match self.write(bundle, Some((service, live)), effective) {
             Ok(written) => written,
             Err(impossible) => return Decision { phase: Some(impossible.into()), ..Decision::default() },
         };
@@ -88,15 +106,14 @@ impl Look<'_> {
             memory.leaving = None;
             let garbage = || self.garbage(service, live, bundle, (judgement, effective), memory);
             let steps = again(service, live, judgement).map_or_else(garbage, |step| vec![step]);
-            return Decision { steps, phase: self.settings_left_out(live, effective), next: None };
+            return Decision { steps, phase: self.settings_left_out(live, effective), ..Decision::default() };
         }
         if let Some(wait) = self.may_wait(live, &write, memory) {
             let phase = Phase::Waiting { waits_for: "quiet, to leave a network that no route needs".into() };
-            return Decision { steps: Vec::new(), phase: Some(phase), next: Some(wait) };
+            return Decision { phase: Some(phase), next: Some(wait), ..Decision::default() };
         }
-        let phase = Phase::Pending { reason: write.reason.clone() };
-        steps.push(Step::UpdateService { id: service.id.clone(), version: service.version, write });
-        Decision { steps, phase: Some(phase), next: None }
+        let update = |write| Step::UpdateService { id: service.id.clone(), version: service.version, write };
+        self.checked(Some(live), steps, write, update, memory)
     }
 
     /// Whether what is wanted by now may take the place of a rollout that runs: it has not moved for a whole

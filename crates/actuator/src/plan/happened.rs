@@ -20,8 +20,7 @@ impl Look<'_> {
     pub(super) fn refused(&self, live: &Live, memory: &Memory) -> Option<Failure> {
         let (attempt, reason) = memory.refused.as_ref()?;
         let known = *attempt == live.attempt || self.holds_attempt(*attempt);
-        let failure =
-            || Failure { attempt: *attempt, reason: format!("the Engine refuses it: {reason}"), by_hand: false };
+        let failure = || Failure::new(*attempt, format!("the Engine refuses it: {reason}"));
         (!known).then(failure)
     }
 
@@ -32,8 +31,8 @@ impl Look<'_> {
             UpdateState::RollbackStarted | UpdateState::RollbackCompleted | UpdateState::RollbackPaused => {}
             UpdateState::Updating | UpdateState::Paused | UpdateState::Completed => return None,
         }
-        let by_swarm = |attempt| Failure { attempt, reason: rolled_back(&update.message), by_hand: false };
-        let by_hand = |attempt| Failure { attempt, reason: "rolled back by hand".into(), by_hand: true };
+        let by_swarm = |attempt| Failure::new(attempt, rolled_back(&update.message));
+        let by_hand = |attempt| Failure { by_hand: true, ..Failure::new(attempt, "rolled back by hand".into()) };
         if let Some(rollout) = &memory.rollout {
             return (rollout.attempt != live.attempt).then(|| by_swarm(rollout.attempt));
         }

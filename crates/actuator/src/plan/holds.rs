@@ -46,9 +46,12 @@ impl<'a> Look<'a> {
 
     /// The holds to write for a failure. If the settings changed too, they are blamed first: the same routes
     /// are tried again under the settings that worked, and are blamed if they fail then.
-    pub(super) fn new_holds(&self, failure: &Failure, live: &Live, good: Option<&Good>) -> Vec<(Held, Step)> {
+    pub(super) fn new_holds(&self, failure: &Failure, live: Option<&Live>, good: Option<&Good>) -> Vec<(Held, Step)> {
+        if failure.blame == Some(Blame::Bundle) {
+            return self.new_hold(failure, Blame::Bundle, failure.attempt).into_iter().collect();
+        }
         let recipe = good.and_then(|good| good.recipe.as_ref());
-        let base = if failure.by_hand { Some(live.attempt) } else { recipe.map(|recipe| recipe.attempt) };
+        let base = if failure.by_hand { live.map(|live| live.attempt) } else { recipe.map(|recipe| recipe.attempt) };
         let settings_changed = base.filter(|base| base.settings != failure.attempt.settings);
         let routes_changed = base.is_none_or(|base| base.generation != failure.attempt.generation);
         let mut holds = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{Bundle, Fragment, Hold, Manifest, Published};
+use model::{Bundle, Digest, Fragment, Hold, Manifest, Published};
 use swarm::RawService;
 
 use super::Look;
@@ -19,10 +19,29 @@ impl Look<'_> {
             Some(good) => Arc::clone(&good.manifest),
             None => Arc::new(self.nothing()),
         };
+        let holds = self.holds_beside(last_good.generation, effective).collect();
+        Published::Live { manifest: Arc::clone(&live.manifest), holds, last_good }
+    }
+
+    /// What is published while there is no proxy service: nothing. What is held is told all the same, or the same that
+    /// was refused would be asked for again.
+    pub(super) fn published_without_service(&self, memory: &Memory) -> Published {
+        let good = memory.good.as_ref().map_or_else(|| Arc::new(self.nothing()), |good| Arc::clone(&good.manifest));
+        let mut holds: Vec<Hold> = self.holds_beside(good.generation, &self.owned).collect();
+        // Who removes the service has overruled what somebody decided about it.
+        holds.retain(|hold| !hold.by_hand);
+        if holds.is_empty() {
+            return Published::Nothing;
+        }
+        Published::Live { manifest: Arc::new(self.nothing()), last_good: good, holds }
+    }
+
+    fn holds_beside(&self, good: Digest, effective: &Owned) -> impl Iterator<Item = Hold> {
         let generations = self.inventory.objects.generations();
-        let holds = generations.iter().filter(|(generation, _)| **generation != last_good.generation);
-        let holds = holds.filter_map(|(generation, stored)| {
-            let held = self.bundle_hold(*generation, effective.digest)?;
+        let others = generations.iter().filter(move |(generation, _)| **generation != good);
+        let settings = effective.digest;
+        others.filter_map(move |(generation, stored)| {
+            let held = self.bundle_hold(*generation, settings)?;
             let services = stored.manifest.as_ref().map(|manifest| &manifest.services);
             let fragments = services.into_iter().flatten().map(|(id, publication)| {
                 let network = publication.contribution.network.clone();
@@ -34,8 +53,7 @@ impl Look<'_> {
                 reason: held.reason.clone(),
                 by_hand: held.attempts == 0,
             })
-        });
-        Published::Live { manifest: Arc::clone(&live.manifest), holds: holds.collect(), last_good }
+        })
     }
 
     /// The last good of a proxy service whose first rollout has not ended yet.
@@ -125,6 +143,7 @@ impl Look<'_> {
                 })
                 .collect(),
             last_rollout: memory.last.clone(),
+            unchecked: memory.unchecked.as_ref().map(|(_, reason)| reason.clone()),
             trouble: None,
         }
     }

@@ -19,18 +19,6 @@ fn kinds(bench: &Bench, outcome: Outcome) -> Vec<(Kind, u64)> {
 }
 
 impl Bench {
-    /// A bench whose routes and networks are on this swarm, with demo in step on app.
-    async fn serving_demo() -> (Self, NetworkId, Target) {
-        let swarm = Swarm::new();
-        let app = swarm.create_network("app").unwrap();
-        let mut bench = Self::with(swarm, settings());
-        let demo = target("first", &[("demo", &app)]);
-        bench.aim(&demo);
-        bench.until_in_step().await;
-        bench.swarm.clear_calls();
-        (bench, app, demo)
-    }
-
     async fn order(&self, order: impl Fn(&crate::Inventory) -> Vec<crate::Step>) {
         for _ in 0..3 {
             let inventory = inspect(&self.swarm, &self.settings).await.unwrap();
@@ -44,11 +32,11 @@ impl Bench {
         panic!("an order is two writes at most");
     }
 
-    async fn pause(&self, words: &str) {
+    pub(super) async fn pause(&self, words: &str) {
         self.order(|inventory| orders::pause(inventory, &self.settings, words).unwrap().into_iter().collect()).await;
     }
 
-    async fn resume(&self) {
+    pub(super) async fn resume(&self) {
         self.order(|inventory| orders::resume(inventory, &self.settings).unwrap().into_iter().collect()).await;
     }
 
@@ -380,14 +368,9 @@ async fn a_generation_whose_proxies_end_after_swarms_watch_is_taken_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_single_proxy_that_ends_again_and_again_is_found_however_slowly_it_does() {
-    let swarm = Swarm::new();
-    let app = swarm.create_network("app").unwrap();
     let mut one = settings();
     one.proxy.mode = crate::settings::Mode::Replicated(1);
-    let mut bench = Bench::with(swarm, one);
-    let demo = target("first", &[("demo", &app)]);
-    bench.aim(&demo);
-    bench.until_in_step().await;
+    let (mut bench, app, demo) = Bench::serving(one).await;
     bench.aim(&target("late", &[("demo", &app), ("late", &app)]));
     bench.until_in_step().await;
     bench.proxies_end_every(secs(15), 2).await;
@@ -581,4 +564,51 @@ async fn credentials_go_to_the_registry_and_with_every_write_and_are_never_shown
             _ => {}
         }
     }
+}
+
+// === Notes that cannot be made ===
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_that_cannot_be_written_does_not_keep_the_last_good_from_coming_back() {
+    let (mut bench, app, demo) = Bench::serving_demo().await;
+    let mut pause = bench.settings.clone();
+    pause.proxy.update.failure_action = crate::settings::FailureAction::Pause;
+    bench.settings = pause;
+    bench.restart();
+    bench.until_in_step().await;
+    bench.swarm.clear_calls();
+    bench.break_on("broken");
+    let refused = bench.swarm.inject(Fault::on(Verb::LabelConfig).fail(Class::Refused));
+    bench.aim(&target("bad", &[("broken", &app), ("demo", &app)]));
+    bench.until("the last good is written", |bench| bench.service_writes() == 2).await;
+    bench.passes_for(secs(120)).await;
+    assert_eq!(bench.live(), (demo.bundle.generation(), demo.bundle.generation(), 1));
+    assert!(matches!(bench.status().phase, Phase::Held { .. }), "{:?}", bench.status());
+    assert_eq!((bench.service_writes(), refused.hits()), (2, 1), "it is remembered without");
+    let verbs = bench.writes();
+    let label = verbs.iter().position(|verb| *verb == Verb::LabelConfig).unwrap();
+    assert_eq!(verbs[label + 1], Verb::UpdateService, "in the same pass");
+    assert_eq!(bench.swarm.running_tasks(PROXY).len(), 2);
+
+    // With the rights the second failure is written down, and what was remembered does not stand in its way.
+    refused.lift();
+    bench.until("it is tried again", |bench| bench.service_writes() == 3).await;
+    bench.until("it is held again", |bench| bench.status().holds.first().is_some_and(|hold| hold.attempts == 2)).await;
+    bench.passes_for(secs(60)).await;
+    let configs = bench.swarm.configs(&bench.settings.instance).await.unwrap();
+    let attempts: Vec<&String> = configs.iter().filter_map(|config| config.labels.get(labels::HELD_ATTEMPTS)).collect();
+    assert_eq!(attempts, ["2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_that_cannot_be_written_is_an_error() {
+    let (mut bench, app, _) = Bench::serving_demo().await;
+    bench.break_on("broken");
+    bench.aim(&target("bad", &[("broken", &app), ("demo", &app)]));
+    bench.until("it is held", |bench| bench.live().2 == 1).await;
+    bench.swarm.inject(Fault::on(Verb::LabelConfig).fail(Class::Refused));
+    let inventory = inspect(&bench.swarm, &bench.settings).await.unwrap();
+    let steps = orders::release(&inventory, &bench.settings, crate::moment::Clock::start().now());
+    let executed = crate::execute(&bench.swarm, &steps, None, &Counters::default()).await;
+    assert_eq!(executed.error.map(|error| error.class), Some(Class::Refused));
 }

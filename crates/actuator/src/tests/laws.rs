@@ -5,7 +5,9 @@ use proptest::prelude::*;
 use serde_json::json;
 use swarm::Class;
 
+use super::checks::{checks, sealed};
 use super::*;
+use crate::settings::CheckPolicy;
 
 /// Something that happens.
 #[derive(Clone, Debug)]
@@ -13,7 +15,11 @@ enum Happening {
     /// Other routes are wanted: these names, each on one of two networks.
     Routes(BTreeMap<&'static str, bool>),
     /// Another image is configured, and the program restarted for it.
-    Image(bool),
+    Image(&'static str),
+    /// The routes need a secret, or do no more.
+    Seal(bool),
+    /// Checks are switched on or off, and the program restarted for it.
+    Checks(bool),
     /// An operator changes something.
     Limit(u64),
     /// An operator adds a constraint that fits.
@@ -34,7 +40,9 @@ fn happening() -> impl Strategy<Value = Happening> {
     let name = prop_oneof![Just("a"), Just("b"), Just("c"), Just("broken")];
     prop_oneof![
         4 => prop::collection::btree_map(name, any::<bool>(), 0..4).prop_map(Happening::Routes),
-        1 => any::<bool>().prop_map(Happening::Image),
+        1 => prop_oneof![Just("nginx:1.28"), Just("nginx:1.30"), Just("nginx:broken")].prop_map(Happening::Image),
+        2 => any::<bool>().prop_map(Happening::Seal),
+        1 => any::<bool>().prop_map(Happening::Checks),
         1 => (1..9_u64).prop_map(Happening::Limit),
         1 => Just(Happening::Constrain),
         1 => Just(Happening::Remove),
@@ -49,6 +57,9 @@ struct World {
     bench: Bench,
     networks: [NetworkId; 2],
     routes: BTreeMap<&'static str, bool>,
+    /// The secret that the routes need, if they do.
+    sealed: bool,
+    key: model::SecretMount,
 }
 
 impl World {
@@ -63,7 +74,10 @@ impl World {
         swarm.add_config(&bystander).unwrap();
         let mut settings = settings();
         settings.operator = Some(crate::Fence::new(Duration::from_secs(1), 1));
-        let world = Self { bench: Bench::with(swarm, settings), networks, routes: BTreeMap::new() };
+        settings.checks = checks();
+        let bench = Bench::with(swarm, settings);
+        let key = bench.secret("key");
+        let world = Self { bench, networks, routes: BTreeMap::new(), sealed: false, key };
         world.bench.break_on("broken");
         world.aim();
         world
@@ -76,7 +90,8 @@ impl World {
             .filter(|(name, _)| !without.contains(name))
             .map(|(name, second)| (*name, &self.networks[usize::from(*second)]))
             .collect();
-        target("history", &routes)
+        let target = target("history", &routes);
+        if self.sealed { sealed(&target, &[&self.key], "key /run/secrets/key;\n") } else { target }
     }
 
     fn aim(&self) {
@@ -90,8 +105,13 @@ impl World {
                 self.routes.clone_from(routes);
                 self.aim();
             }
-            Happening::Image(new) => {
-                self.bench.settings.proxy.image = if *new { "nginx:1.30" } else { "nginx:1.28" }.into();
+            Happening::Image(image) => self.run_image(image),
+            Happening::Seal(seal) => {
+                self.sealed = *seal;
+                self.aim();
+            }
+            Happening::Checks(on) => {
+                self.bench.settings.checks.policy = if *on { CheckPolicy::Auto } else { CheckPolicy::Never };
                 self.bench.restart();
             }
             // Refused where there is no service: that is the operator's trouble.
@@ -127,6 +147,11 @@ impl World {
                 }
             }
         }
+    }
+
+    fn run_image(&mut self, image: &str) {
+        self.bench.settings.proxy.image = image.into();
+        self.bench.restart();
     }
 
     async fn pause(&self, pause: bool) {
@@ -165,6 +190,9 @@ impl World {
     async fn come_to_rest(&mut self) -> Target {
         self.bench.swarm.clear_faults();
         self.pause(false).await;
+        if self.bench.settings.proxy.image.contains("broken") {
+            self.run_image("nginx:1.28");
+        }
         let mut wanted = self.target(&[]);
         for _ in 0..400 {
             self.pass().await;
@@ -212,6 +240,7 @@ proptest! {
             }
             assert_eq!(world.bench.writes(), []);
 
+            assert_eq!(world.bench.swarm.service_names(), [PROXY], "no check is left over");
             let swarm = &world.bench.swarm;
             let service = swarm.raw_service(PROXY).await.unwrap().unwrap();
             let mounts = crate::spec::Mounts::read(&service.spec);
@@ -232,11 +261,11 @@ proptest! {
     }
 }
 
-/// Every step of a plan, and for each whether it happened or not.
+/// Every step of a plan, and for each whether it happened or not; with a check before, and without.
 #[test]
 fn a_crash_at_any_step_ends_the_same() {
-    for answered in [false, true] {
-        for after in 0..12 {
+    for (sealed, answered) in [(false, false), (false, true), (true, false), (true, true)] {
+        for after in 0..14 {
             run(async {
                 let mut world = World::new();
                 world.routes = BTreeMap::from([("a", true)]);
@@ -246,16 +275,20 @@ fn a_crash_at_any_step_ends_the_same() {
                 world.aim();
                 world.bench.until_in_step().await;
                 world.bench.swarm.clear_calls();
+                world.sealed = sealed;
                 world.routes = BTreeMap::from([("b", false), ("broken", false)]);
                 world.aim();
                 world.happen(&Happening::Crash { after, answered }).await;
                 world.come_to_rest().await;
                 let updates = world.bench.service_writes();
-                // The bad one, and the one without it; one more where the update itself failed.
-                assert!((2..=3).contains(&updates), "{answered} {after}: {updates}");
+                // The bad one, unless it was found out before, and the one without it; one more where the update itself
+                // failed.
+                let expected = if sealed { 1..=2 } else { 2..=3 };
+                assert!(expected.contains(&updates), "{sealed} {answered} {after}: {updates}");
+                assert_eq!(world.bench.swarm.service_names(), [PROXY], "{sealed} {answered} {after}");
                 let objects = world.bench.swarm.configs(&world.bench.settings.instance).await.unwrap();
                 // Common file, two generations' routes and manifests, and the held manifest.
-                assert_eq!(objects.len(), 6, "{answered} {after}");
+                assert_eq!(objects.len(), 6, "{sealed} {answered} {after}");
             });
         }
     }

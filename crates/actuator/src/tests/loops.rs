@@ -73,12 +73,7 @@ async fn changes_during_a_rollout_make_one_more() {
 
 #[tokio::test(start_paused = true)]
 async fn a_rollout_that_fails_is_held_and_the_last_good_keeps_serving() {
-    let swarm = Swarm::new();
-    let app = swarm.create_network("app").unwrap();
-    let mut bench = Bench::with(swarm, settings());
-    let good = target("first", &[("demo", &app)]);
-    bench.aim(&good);
-    bench.until_in_step().await;
+    let (mut bench, app, good) = Bench::serving_demo().await;
     bench.break_on("broken");
 
     let bad = target("service broken published", &[("broken", &app), ("demo", &app)]);
@@ -88,7 +83,7 @@ async fn a_rollout_that_fails_is_held_and_the_last_good_keeps_serving() {
     assert!(matches!(bench.status().phase, Phase::Held { .. } | Phase::Rolling { .. }), "{:?}", bench.status());
     bench.passes_for(secs(120)).await;
     assert!(matches!(bench.status().phase, Phase::Held { .. }));
-    assert_eq!(bench.service_writes(), 2, "it is not tried again");
+    assert_eq!(bench.service_writes(), 1, "it is not tried again");
     assert_eq!(bench.counters().failed.load(Ordering::Relaxed), 1);
 
     // Whoever is healthy gets through meanwhile.
@@ -96,21 +91,21 @@ async fn a_rollout_that_fails_is_held_and_the_last_good_keeps_serving() {
     bench.aim(&shop);
     bench.until_in_step().await;
     assert_eq!(bench.live(), (shop.bundle.generation(), shop.bundle.generation(), 1));
-    assert_eq!(bench.service_writes(), 3);
+    assert_eq!(bench.service_writes(), 2);
 
     // The hold outlives the process.
     bench.restart();
     bench.aim(&bad);
     bench.passes_for(secs(60)).await;
-    assert_eq!(bench.service_writes(), 3);
+    assert_eq!(bench.service_writes(), 2);
     assert!(matches!(bench.status().phase, Phase::Held { .. }));
 
     // And is due again after ten minutes, then after twenty.
-    bench.until("it is tried again", |bench| bench.service_writes() == 4).await;
+    bench.until("it is tried again", |bench| bench.service_writes() == 3).await;
     bench.until("it is held again", |bench| bench.live().2 == 1).await;
     assert_eq!(bench.status().holds[0].attempts, 2);
     bench.passes_for(secs(900)).await;
-    assert_eq!(bench.service_writes(), 4);
+    assert_eq!(bench.service_writes(), 3);
     bench.swarm.break_nothing();
     bench.until_in_step().await;
     assert_eq!(bench.live(), (bad.bundle.generation(), bad.bundle.generation(), 0));
@@ -134,19 +129,14 @@ async fn a_first_bundle_that_fails_is_held_and_gives_way_to_a_smaller_one() {
 
 #[tokio::test(start_paused = true)]
 async fn an_image_that_fails_is_held_and_routes_go_on_under_the_old_one() {
-    let swarm = Swarm::new();
-    let app = swarm.create_network("app").unwrap();
-    let mut bench = Bench::with(swarm, settings());
-    let demo = target("first", &[("demo", &app)]);
-    bench.aim(&demo);
-    bench.until_in_step().await;
+    let (mut bench, app, _) = Bench::serving_demo().await;
     bench.break_on("broken");
     bench.settings.proxy.image = "nginx:broken".into();
     bench.restart();
     bench.until("the settings are held", |bench| matches!(bench.status().phase, Phase::Held { .. })).await;
     bench.passes_for(secs(60)).await;
     assert_eq!(bench.live().2, 0, "no route is to blame");
-    assert_eq!(bench.service_writes(), 2);
+    assert_eq!(bench.service_writes(), 1);
 
     let shop = target("service shop published", &[("demo", &app), ("shop", &app)]);
     bench.aim(&shop);
@@ -170,21 +160,16 @@ async fn an_image_that_fails_is_held_and_routes_go_on_under_the_old_one() {
 
 #[tokio::test(start_paused = true)]
 async fn a_network_without_addresses_is_noticed_and_the_last_good_is_written_forward() {
-    let swarm = Swarm::new();
-    let app = swarm.create_network("app").unwrap();
-    let full = swarm.create_network_sized("full", 29).unwrap();
-    swarm.service("filler").network("full").replicas(4).create().unwrap();
-    let mut bench = Bench::with(swarm, settings());
-    let good = target("first", &[("demo", &app)]);
-    bench.aim(&good);
-    bench.until_in_step().await;
+    let (mut bench, app, good) = Bench::serving_demo().await;
+    let full = bench.swarm.create_network_sized("full", 29).unwrap();
+    bench.swarm.service("filler").network("full").replicas(4).create().unwrap();
     bench.aim(&target("network full joined for shop", &[("demo", &app), ("shop", &full)]));
     let started = tokio::time::Instant::now();
     bench.until("it is held", |bench| bench.live().2 == 1).await;
     bench.until("the last good is live", |bench| bench.live().0 == good.bundle.generation()).await;
     assert!(started.elapsed() < secs(30), "{:?}", started.elapsed());
     bench.passes_for(secs(60)).await;
-    assert_eq!(bench.service_writes(), 3, "first, the bad one, the last good");
+    assert_eq!(bench.service_writes(), 2, "the bad one, the last good");
     assert_eq!(bench.swarm.running_tasks(PROXY).len(), 2);
 }
 
@@ -261,11 +246,7 @@ async fn a_service_that_was_removed_by_hand_comes_back() {
 
 #[tokio::test(start_paused = true)]
 async fn what_an_operator_changed_by_hand_stays_for_ever() {
-    let swarm = Swarm::new();
-    let app = swarm.create_network("app").unwrap();
-    let mut bench = Bench::with(swarm, settings());
-    bench.aim(&target("first", &[("demo", &app)]));
-    bench.until_in_step().await;
+    let (mut bench, app, _) = Bench::serving_demo().await;
     bench
         .swarm
         .service_update_raw(PROXY, |spec| {
@@ -278,12 +259,12 @@ async fn what_an_operator_changed_by_hand_stays_for_ever() {
         })
         .unwrap();
     bench.until_in_step().await;
-    assert_eq!(bench.service_writes(), 1, "it is not put back");
+    assert_eq!(bench.service_writes(), 0, "it is not put back");
     bench.settings.proxy.env.insert("A".into(), "1".into());
     bench.restart();
     bench.aim(&target("second", &[("shop", &app)]));
     bench.until_in_step().await;
-    assert_eq!(bench.service_writes(), 2);
+    assert_eq!(bench.service_writes(), 1);
     let spec = bench.spec().await;
     assert_eq!(*memory_limit(&spec), json!(1 << 28));
     assert_eq!(spec["TaskTemplate"]["Resources"]["Limits"]["Pids"], 7);
@@ -348,11 +329,7 @@ async fn a_rollback_by_hand_over_routes_and_settings_brings_back_neither() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hold_that_is_due_is_tried_again_by_a_fresh_process_too() {
-    let swarm = Swarm::new();
-    let app = swarm.create_network("app").unwrap();
-    let mut bench = Bench::with(swarm, settings());
-    bench.aim(&target("first", &[("demo", &app)]));
-    bench.until_in_step().await;
+    let (mut bench, app, _) = Bench::serving_demo().await;
     bench.break_on("broken");
     bench.aim(&target("second", &[("broken", &app)]));
     bench.until("it is held", |bench| bench.live().2 == 1).await;
@@ -364,19 +341,14 @@ async fn a_hold_that_is_due_is_tried_again_by_a_fresh_process_too() {
     bench.swarm.break_nothing();
     bench.passes_for(secs(30)).await;
     assert!(bench.is_in_step());
-    assert_eq!(bench.service_writes(), 3);
+    assert_eq!(bench.service_writes(), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_rollback_that_swarm_gave_up_on_is_told_again() {
-    let swarm = Swarm::new();
-    let app = swarm.create_network("app").unwrap();
     let mut three = settings();
     three.proxy.mode = crate::settings::Mode::Replicated(3);
-    let mut bench = Bench::with(swarm, three);
-    let good = target("first", &[("demo", &app)]);
-    bench.aim(&good);
-    bench.until_in_step().await;
+    let (mut bench, app, good) = Bench::serving(three).await;
     // One task gets through, and from then on nothing starts, the way back included.
     let started = std::sync::atomic::AtomicUsize::new(0);
     bench
@@ -395,38 +367,30 @@ async fn a_rollback_that_swarm_gave_up_on_is_told_again() {
         let mounts = crate::spec::Mounts::read(&json!({"TaskTemplate": *task.spec}));
         assert_eq!(mounts.files["/etc/nginx/routes.conf"], routes, "every proxy serves the last good");
     }
-    assert_eq!(bench.service_writes(), 3);
+    assert_eq!(bench.service_writes(), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn swarms_own_rollback_is_recognised_by_a_fresh_process() {
-    let swarm = Swarm::new();
-    let app = swarm.create_network("app").unwrap();
-    let mut bench = Bench::with(swarm, settings());
-    bench.aim(&target("first", &[("demo", &app)]));
-    bench.until_in_step().await;
+    let (mut bench, app, _) = Bench::serving_demo().await;
     bench.break_on("broken");
     bench.aim(&target("second", &[("broken", &app)]));
     bench.pass().await;
-    assert_eq!(bench.service_writes(), 2);
+    assert_eq!(bench.service_writes(), 1);
     // It dies right after the update, and Swarm rolls back while nobody looks.
     tokio::time::sleep(secs(60)).await;
     let update = bench.swarm.raw_service(PROXY).await.unwrap().unwrap().update.unwrap();
     assert_eq!(update.state, UpdateState::RollbackCompleted);
     bench.restart();
     bench.passes_for(secs(60)).await;
-    assert_eq!(bench.service_writes(), 2);
+    assert_eq!(bench.service_writes(), 1);
     assert_eq!(bench.live().2, 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_the_engine_refuses_is_held_and_does_not_freeze_the_rest() {
-    let swarm = Swarm::new();
-    let app = swarm.create_network("app").unwrap();
-    let other = swarm.create_network("forbidden").unwrap();
-    let mut bench = Bench::with(swarm, settings());
-    bench.aim(&target("first", &[("demo", &app)]));
-    bench.until_in_step().await;
+    let (mut bench, app, _) = Bench::serving_demo().await;
+    let other = bench.swarm.create_network("forbidden").unwrap();
     let forbidden = other.to_string();
     bench.swarm.inject(
         Fault::when(move |call| match call {
@@ -443,7 +407,7 @@ async fn what_the_engine_refuses_is_held_and_does_not_freeze_the_rest() {
     assert_eq!(holds.len(), 1, "the generation is held");
     assert!(holds[0].reason.contains("refuses"), "{}", holds[0].reason);
     let writes = bench.service_writes();
-    assert!(writes <= 4, "it is not tried again and again: {writes} writes");
+    assert!(writes <= 3, "it is not tried again and again: {writes} writes");
     // What the reconciler makes of it: everything but the service that is denied.
     bench.aim(&target("third", &[("demo", &app), ("healthy", &app)]));
     bench.until_in_step().await;
@@ -465,11 +429,7 @@ async fn a_service_that_is_not_ours_is_never_touched() {
 
 #[tokio::test(start_paused = true)]
 async fn files_that_were_edited_by_hand_are_put_right() {
-    let swarm = Swarm::new();
-    let app = swarm.create_network("app").unwrap();
-    let mut bench = Bench::with(swarm, settings());
-    bench.aim(&target("first", &[("demo", &app)]));
-    bench.until_in_step().await;
+    let (mut bench, ..) = Bench::serving_demo().await;
     let spec = bench.spec().await;
     type Edit = fn(&mut Vec<Value>);
     let edits: [Edit; 2] = [
@@ -486,24 +446,21 @@ async fn files_that_were_edited_by_hand_are_put_right() {
             .unwrap();
         bench.until_in_step().await;
         assert_eq!(bench.spec().await, spec);
-        assert_eq!(bench.service_writes(), 2 + updates);
+        assert_eq!(bench.service_writes(), 1 + updates);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn leaving_a_network_for_its_own_sake_waits_for_quiet() {
-    let swarm = Swarm::new();
-    let (app, shop) = (swarm.create_network("app").unwrap(), swarm.create_network("shop").unwrap());
-    let mut bench = Bench::with(swarm, settings());
-    bench.aim(&target("first", &[("demo", &app)]));
-    bench.until_in_step().await;
+    let (mut bench, ..) = Bench::serving_demo().await;
+    let shop = bench.swarm.create_network("shop").unwrap();
     bench.swarm.add_network(PROXY, "shop").unwrap();
     bench.until("it waits", |bench| matches!(bench.status().phase, Phase::Waiting { .. })).await;
     let started = tokio::time::Instant::now();
     bench.until_in_step().await;
     assert!(started.elapsed() >= secs(5), "{:?}", started.elapsed());
     assert!(!bench.status().networks.contains(&shop));
-    assert_eq!(bench.service_writes(), 2);
+    assert_eq!(bench.service_writes(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -557,12 +514,7 @@ async fn too_few_nodes_block_and_are_nobodys_fault() {
 
 #[tokio::test(start_paused = true)]
 async fn an_edit_in_the_middle_of_a_bad_rollout_does_not_lose_the_last_good() {
-    let swarm = Swarm::new();
-    let app = swarm.create_network("app").unwrap();
-    let mut bench = Bench::with(swarm, settings());
-    let good = target("first", &[("demo", &app)]);
-    bench.aim(&good);
-    bench.until_in_step().await;
+    let (mut bench, app, good) = Bench::serving_demo().await;
     bench.break_on("broken");
     bench.aim(&target("second", &[("broken", &app)]));
     bench.pass().await;

@@ -1,6 +1,8 @@
 //! Tests of the whole crate on the embedded Swarm: what a plan says, what the loop does, and the laws.
 
+mod checks;
 mod duty;
+mod interrupted;
 mod laws;
 mod loops;
 mod plans;
@@ -103,6 +105,23 @@ impl Bench {
         bench
     }
 
+    /// A bench on a swarm of its own whose proxies serve demo on the network app; both are answered with it. The calls so
+    /// far are forgotten.
+    async fn serving(settings: Settings) -> (Self, NetworkId, Target) {
+        let swarm = Swarm::new();
+        let app = swarm.create_network("app").unwrap();
+        let mut bench = Self::with(swarm, settings);
+        let demo = target("first", &[("demo", &app)]);
+        bench.aim(&demo);
+        bench.until_in_step().await;
+        bench.swarm.clear_calls();
+        (bench, app, demo)
+    }
+
+    async fn serving_demo() -> (Self, NetworkId, Target) {
+        Self::serving(settings()).await
+    }
+
     fn aim(&self, target: &Target) {
         self.late.take();
         self.target.send_replace(Some(Arc::new(target.clone())));
@@ -193,10 +212,17 @@ impl Bench {
         self.swarm.writes().iter().map(Call::verb).collect()
     }
 
+    /// Creations and updates of the proxy service.
     fn service_writes(&self) -> usize {
-        let service =
-            |verb: &&embedded::Verb| matches!(verb, embedded::Verb::CreateService | embedded::Verb::UpdateService);
-        self.writes().iter().filter(service).count()
+        self.written_specs().filter(|spec| spec["Name"] == PROXY).count()
+    }
+
+    /// The specs of services that were written, in their order.
+    fn written_specs(&self) -> impl Iterator<Item = Arc<Value>> {
+        self.swarm.writes().into_iter().filter_map(|call| match call {
+            Call::CreateService { spec, .. } | Call::UpdateService { spec, .. } => Some(spec),
+            _ => None,
+        })
     }
 
     /// What a fresh process would plan now.

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use actuator::ProxySettings;
 use actuator::settings::{self, Mode, Order, Policy, Publish};
+use actuator::{CheckPolicy, Checks, ProxySettings};
 use model::ClusterName;
 use reconciler::nginx;
 
 use super::{
     AccessLog, ClusterSettings, Config, ErrorLogLevel, FailureAction, Forwarded, ImagePolicy, Nginx, Parallelism,
-    Proxy, PublishMode, TlsProtocol, UpdateOrder, Workers,
+    Proxy, PublishMode, TlsProtocol, UpdateCheck, UpdateOrder, Workers,
 };
 
 /// The port that nginx listens on inside its container.
@@ -52,6 +52,7 @@ impl Config {
         proxy.networks = networks.clone();
         let mut actuator = actuator::Settings::new(self.instance.0.clone(), name.clone(), proxy);
         actuator.registry_auth = cluster.proxy.registry_auth.clone();
+        actuator.checks = checks(cluster.proxy.update.check, &actuator.proxy.command)?;
         actuator.object_labels = self.object_labels.0.clone();
         actuator.poll_interval = self.engine.poll_interval.0;
         actuator.rollout_deadline = cluster.proxy.update.deadline.0;
@@ -84,6 +85,25 @@ pub fn engine_endpoint(config: &Config, named: Option<&str>) -> Result<engine::E
             engine::Endpoint::parse(&config.engine.endpoint.0, tls)
         }
     }
+}
+
+/// All that the actuator is to know of nginx beside how it is started.
+fn checks(policy: UpdateCheck, command: &[String]) -> Result<Checks, Complaint> {
+    let check = nginx::check_command(command);
+    if check.is_none() && policy == UpdateCheck::Always {
+        let message = "always needs a command that starts nginx itself, since that is run with -t: use auto or never";
+        return Err((vec!["proxy", "update", "check"], message.into()));
+    }
+    Ok(Checks {
+        policy: match policy {
+            UpdateCheck::Auto => CheckPolicy::Auto,
+            UpdateCheck::Always => CheckPolicy::Always,
+            UpdateCheck::Never => CheckPolicy::Never,
+        },
+        command: check.unwrap_or_default(),
+        refusal: nginx::REFUSAL.into(),
+        vouched: format!("{}/", nginx::ROUTES_DIRECTORY),
+    })
 }
 
 fn proxy_settings(proxy: &Proxy, nginx: &Nginx) -> ProxySettings {

@@ -21,8 +21,8 @@ pub use entries::Entries;
 pub use read::{ConfigError, load, parse, read_word, schema};
 pub use scalars::{
     AccessLog, Cluster, ErrorLogLevel, FailureAction, Forwarded, ImagePolicy, Instance, Listen, LogFormat, LogLevel,
-    NginxVersion, Parallelism, Port, PublishMode, Scalar, ServiceName, Size, Span, TlsProtocol, UpdateOrder, Whole,
-    Word, Workers,
+    NginxVersion, Parallelism, Port, PublishMode, Scalar, ServiceName, Size, Span, TlsProtocol, UpdateCheck,
+    UpdateOrder, Whole, Word, Workers,
 };
 
 /// The configuration of the Dovetail controller.
@@ -171,6 +171,13 @@ pub struct Ports {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Update {
+    /// Whether `nginx -t` runs on the new files, in one container beside the proxies, before an update; it costs a second
+    /// or two. `auto`: when something differs from what works that the generator cannot vouch for (a secret or its use,
+    /// the image, `command`, `env`, `sysctls`, a setting of nginx), and where nothing works yet, if there are secrets;
+    /// `always`: before every update to something new; `never`. What fails is held as a failed update is. A check that
+    /// comes to no end, or that the cluster refuses, keeps nothing. With a `command` that does not start nginx itself
+    /// there is none.
+    pub check: UpdateCheck,
     /// How many proxies at a time. `auto`: a quarter of the replicas, at least one, where the new ones start first;
     /// else one after the other.
     pub parallelism: Parallelism,
@@ -403,6 +410,7 @@ impl Default for Ports {
 impl Default for Update {
     fn default() -> Self {
         Self {
+            check: UpdateCheck::Auto,
             parallelism: Parallelism::Auto,
             delay: None,
             monitor: Span::seconds(3),

@@ -223,6 +223,10 @@ mod tests {
                 "dovetail.yaml:7: clusters.main.nginx.worker_shutdown_timeout: 40s is not below proxy.stop_grace_period (30s): open requests would be cut",
             ),
             (
+                "      command: [sh, -c, exec nginx]\n      update:\n        check: always\n",
+                "dovetail.yaml:8: clusters.main.proxy.update.check: always needs a command that starts nginx itself, since that is run with -t: use auto or never",
+            ),
+            (
                 "    nginx:\n      trusted_proxies:\n        - 10.0.0.0/99\n",
                 "dovetail.yaml:7: clusters.main.nginx.trusted_proxies: \"10.0.0.0/99\" is not possible: an address or a network, such as 10.0.0.0/8 or fd00::/8",
             ),

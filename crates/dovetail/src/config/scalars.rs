@@ -324,6 +324,18 @@ words! {
 }
 
 words! {
+    /// When the files are checked before an update.
+    UpdateCheck {
+        /// When something differs from what works that the generator cannot vouch for, above all secrets and the image.
+        Auto = "auto",
+        /// Before every update to something that has not worked before.
+        Always = "always",
+        /// Never: the first proxy of an update is the check.
+        Never = "never",
+    }
+}
+
+words! {
     /// How requests are logged.
     AccessLog {
         /// Not at all. A quoted word: without quotes, YAML 1.1 readers take it for false.

@@ -176,6 +176,10 @@ impl swarm::Read for Offline {
         Ok(Vec::new())
     }
 
+    async fn task_log(&self, _: &TaskId) -> Result<String> {
+        Ok(String::new())
+    }
+
     async fn network(&self, id_or_name: &str) -> Result<Option<Network>> {
         let meant = |network: &&Network| network.id.as_str() == id_or_name || network.name == id_or_name;
         Ok(self.0.networks.iter().find(meant).cloned())

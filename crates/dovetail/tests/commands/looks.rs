@@ -125,6 +125,32 @@ async fn a_rollout_under_way_is_told_from_one_that_has_ended() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_check_of_the_files_is_told_before_while_it_goes_on_and_when_it_says_no() {
+    let mut stage = Stage::new();
+    stage.publish_the_founding_documents_services().await;
+    stage.operate().await;
+    stage.swarm.break_when(|task, _| {
+        let image = task["ContainerSpec"]["Image"].as_str().unwrap_or_default();
+        image.starts_with("nginx:old").then(|| "nginx: [emerg] unknown directive \"http2\"".to_owned())
+    });
+    stage.config = stage::config("{clusters: {main: {proxy: {image: \"nginx:old\"}}}}");
+    assert_snapshot!("check_plan", plan(&stage).await);
+
+    let version = stage.proxy_version();
+    let name = "dovetail-check-main-main";
+    let there = stage.swarm.eventually("the check is there", |swarm| swarm.raw(name).is_some());
+    stage.while_operating(there).await;
+    assert_snapshot!("checking_plan", plan(&stage).await);
+    assert_snapshot!("checking_status", status(&stage, false).await);
+
+    let held = stage.swarm.eventually("it is over", |swarm| swarm.raw(name).is_none());
+    stage.while_operating(held).await;
+    assert_snapshot!("checked_plan", stage::without_seconds(&plan(&stage).await));
+    assert_snapshot!("checked_status", stage::without_seconds(&status(&stage, false).await));
+    assert_eq!(stage.proxy_version(), version, "no proxy has noticed");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_generation_that_failed_is_told_with_its_reason() {
     let stage = Stage::new();
     stage.publish_the_founding_documents_services().await;

@@ -233,3 +233,59 @@ async fn two_swarms_with_one_seed_are_alike_and_with_two_they_are_not() {
     assert_eq!(story(1).await, story(1).await);
     assert_ne!(story(1).await, story(2).await);
 }
+
+/// A service whose program only tests something.
+fn test_service(image: &str) -> serde_json::Value {
+    json!({
+        "Name": "test",
+        "TaskTemplate": {
+            "ContainerSpec": { "Image": image, "Command": ["nginx", "-t"] },
+            "RestartPolicy": { "Condition": "none" },
+        },
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_program_that_only_tests_ends_once_and_tells_what_it_found() {
+    for (image, state, error, log) in [
+        ("good", TaskState::Complete, None, ""),
+        ("bad", TaskState::Failed, Some("task: non-zero exit (1)"), "nginx: [emerg] bad\n"),
+    ] {
+        let swarm = demo();
+        swarm.break_when(|task, _| (task["ContainerSpec"]["Image"] == "bad").then(|| "nginx: [emerg] bad".into()));
+        let id = swarm.create_service(&test_service(image), None).await.unwrap();
+        let started = Instant::now();
+        swarm
+            .eventually("it has ended", |swarm| swarm.tasks_named("test").iter().any(|task| task.state == state))
+            .await;
+        assert!(started.elapsed() < SECOND, "{:?}", started.elapsed());
+        sleep(600 * SECOND).await;
+        let tasks = swarm.task_history(&id).await.unwrap();
+        assert_eq!(tasks.len(), 1, "it is not started again");
+        assert_eq!((tasks[0].state, tasks[0].error.as_deref()), (state, error));
+        assert_eq!(swarm.task_log(&tasks[0].id).await.as_deref(), Ok(log));
+
+        Write::remove_service(&swarm, &id).await.unwrap();
+        assert_eq!(class(Write::remove_service(&swarm, &id).await), Some(Class::NotFound));
+        assert_eq!(class(swarm.task_log(&tasks[0].id).await), Some(Class::NotFound));
+        assert!(swarm.service_names().is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_test_that_is_removed_while_it_goes_on_leaves_nothing() {
+    for after in 0..40 {
+        let swarm = demo();
+        let id = swarm.create_service(&test_service("good"), None).await.unwrap();
+        sleep(MOMENT * after).await;
+        let first = swarm.tasks_named("test");
+        Write::remove_service(&swarm, &id).await.unwrap();
+        // The name is free at once.
+        swarm.create_service(&test_service("good"), None).await.unwrap();
+        sleep(10 * SECOND).await;
+        for task in &first {
+            assert_eq!(class(swarm.task_log(&task.id).await), Some(Class::NotFound), "after {after} moments");
+        }
+        assert_eq!(swarm.tasks_named("test")[0].state, TaskState::Complete);
+    }
+}

@@ -484,3 +484,30 @@ fn times_have_nine_digits_and_their_order() {
     assert!(at("0001-01-01T00:00:00Z") < at("1970-01-01T00:00:00Z"));
     assert_eq!(at("9999-12-30T00:00:00Z"), CreatedAt(i64::MAX));
 }
+
+// === Logs ===
+
+fn frame(stream: u8, text: &str) -> Vec<u8> {
+    let mut bytes = vec![stream, 0, 0, 0];
+    bytes.extend(u32::try_from(text.len()).unwrap().to_be_bytes());
+    bytes.extend(text.as_bytes());
+    bytes
+}
+
+#[test]
+fn a_log_is_the_text_of_its_frames() {
+    // As Engine 20.10.24 sends them.
+    let both = [frame(1, "out\n"), frame(2, "nginx: [emerg] \"x\"\n")].concat();
+    assert_eq!(log(&both), Ok("out\nnginx: [emerg] \"x\"\n".into()));
+    assert_eq!(log(b""), Ok(String::new()));
+    // The reader stopped in the middle of a frame, or of a head.
+    assert_eq!(log(&both[..20]), Ok("out\n".into()));
+    assert_eq!(log(&both[..24]), Ok("out\nngin".into()));
+    assert_eq!(log(&frame(2, "\u{e9}")[..9]), Ok("\u{fffd}".into()));
+    assert_eq!(log(&frame(1, &"x".repeat(9000))).unwrap().len(), 8192);
+    let refused = [frame(2, "first\n"), frame(3, "Error grabbing logs: rpc error: task t has not been scheduled\n")];
+    assert_eq!(log(&refused.concat()), Err("Error grabbing logs: rpc error: task t has not been scheduled".into()));
+    // A terminal has no frames.
+    assert!(log(b"nginx: [emerg] x").is_err());
+    assert!(log(&frame(9, "x")).is_err());
+}

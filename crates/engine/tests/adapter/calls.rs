@@ -9,7 +9,7 @@ use model::{ConfigId, CreatedAt, InstanceName, ServiceId};
 use serde_json::{Value, json};
 use swarm::{Class, Config, Error, Identity, NewConfig, Read, RegistryAuth, TasksOf, Write};
 
-use crate::fake::{Answer, Fake, Request, broken_off, ok, refusal, silence, stalled, status};
+use crate::fake::{Answer, Fake, Request, broken_off, ok, refusal, silence, stalled, status, stream};
 use crate::{HASTY, PATIENT, connect, patient};
 
 fn nothing_else(request: &Request) -> Answer {
@@ -169,6 +169,43 @@ async fn configs_are_created_labelled_and_removed() {
             Value::Null
         ]
     );
+}
+
+#[tokio::test]
+async fn a_service_is_removed_by_its_id() {
+    let fake = Fake::on_socket(|request| match request.line.as_str() {
+        "DELETE /v1.41/services/s1" => status(200, ""),
+        "DELETE /v1.41/services/gone" => refusal(404, "service gone not found"),
+        "DELETE /v1.41/services/theirs" => refusal(403, "access denied"),
+        _ => nothing_else(request),
+    });
+    let engine = patient(&fake);
+    engine.remove_service(&"s1".into()).await.unwrap();
+    for (id, class) in [("gone", Class::NotFound), ("theirs", Class::Refused), ("../configs/c1", Class::NotFound)] {
+        assert_eq!(engine.remove_service(&id.into()).await.unwrap_err().class, class, "{id}");
+    }
+    assert_eq!(fake.lines().len(), 3, "what is no id is not sent");
+}
+
+#[tokio::test]
+async fn the_end_of_a_log_is_asked_for_and_no_more_is_read_than_is_wanted() {
+    let (sender, answer) = stream();
+    let answer = std::sync::Mutex::new(Some(answer));
+    let fake = Fake::on_socket(move |request| match request.line.as_str() {
+        "GET /v1.41/tasks/t1/logs?stdout=true&stderr=true&tail=20" => answer.lock().unwrap().take().unwrap(),
+        "GET /v1.41/tasks/gone/logs?stdout=true&stderr=true&tail=20" => refusal(404, "task gone not found"),
+        _ => nothing_else(request),
+    });
+    let engine = patient(&fake);
+    // The stream never ends: enough is enough.
+    let frame = [&[2, 0, 0, 0, 0, 0, 16, 0][..], &[b'x'; 4096]].concat();
+    for _ in 0..3 {
+        sender.send(frame.clone()).unwrap();
+    }
+    let log = engine.task_log(&"t1".into()).await.unwrap();
+    assert_eq!(log, "x".repeat(8192));
+    assert_eq!(engine.task_log(&"gone".into()).await.unwrap_err().class, Class::NotFound);
+    assert_eq!(engine.task_log(&"../info".into()).await.unwrap_err().class, Class::NotFound);
 }
 
 // === What becomes of answers ===

@@ -1,10 +1,12 @@
 //! nginx's language: how it is set up, and how a spec is written in it.
 
+mod command;
 mod render;
 mod settings;
 mod values;
 mod writer;
 
+pub use command::{REFUSAL, check_command};
 pub use render::{COMMAND, HEALTH_PORT, MAIN_FILE, ROUTES_DIRECTORY, render};
 pub(crate) use render::{PIECE_LIMIT, weight};
 pub use settings::{
