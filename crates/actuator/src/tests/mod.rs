@@ -3,6 +3,7 @@
 mod duty;
 mod laws;
 mod loops;
+mod places;
 mod plans;
 
 use std::cell::RefCell;
