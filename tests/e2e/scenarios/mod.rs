@@ -1,12 +1,15 @@
 //! The scenarios, in the order in which they run.
 
+mod contract;
 mod deployment;
 mod founding;
 mod hands;
 mod life;
+mod operators;
 mod problems;
 mod rollouts;
 mod task_mode;
+mod troubles;
 mod vip_mode;
 
 use super::support::runner::Scenario;
@@ -37,10 +40,20 @@ pub fn all() -> Vec<Scenario> {
         "hands-removed-service" on 1 => hands::removed_service,
         "hands-rollback-is-held-to" on 1 => hands::rollback_is_held_to,
         "hands-pause-and-resume" on 1 => hands::pause_and_resume,
+        "hands-more-replicas-than-fit" on 1 => hands::more_replicas_than_fit,
+        "operators-two" on 1 => operators::two,
+        "operators-manifest-from-the-future" on 1 => operators::manifest_from_the_future,
+        "contract-embedded-and-real" on 1 => contract::embedded_and_real,
         "deploy-and-undeploy" on 1 => deployment::deploy_and_undeploy,
         "deploy-over-tls" on 1 => deployment::deploy_over_tls,
+        "deploy-through-ucp" on 1 => deployment::deploy_through_ucp,
         "rollout-of-two-proxies" on 1 => rollouts::of_two_proxies,
         "rollout-held" on 3 => rollouts::held,
         "rollout-bad-images" on 3 => rollouts::bad_images,
+        "trouble-late-exit" on 3 => troubles::late_exit,
+        "trouble-edited-on-the-way" on 3 => troubles::edited_on_the_way,
+        "trouble-paused-by-swarm" on 3 => troubles::paused_by_swarm,
+        "trouble-node-drained" on 3 => troubles::node_drained,
+        "trouble-port-taken" on 3 => troubles::port_taken,
     ]
 }
