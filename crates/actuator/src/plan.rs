@@ -10,6 +10,7 @@ mod decide;
 mod garbage;
 mod happened;
 mod holds;
+mod past;
 mod say;
 mod write;
 
@@ -62,6 +63,8 @@ pub struct Plan {
 
 /// Plans the next writes.
 pub fn plan(target: Option<&Target>, inventory: &Inventory, settings: &Settings, memory: &Memory, now: Moment) -> Plan {
+    let settings = settings.for_service(inventory.service.as_ref().map(|service| &service.spec));
+    let settings = settings.as_ref();
     let bundle = target.map(|target| target.bundle.as_ref());
     let applied = inventory.service.as_ref().map(|service| Owned::of_service(&service.spec).value);
     let image = image::wanted(&settings.proxy, applied.as_ref().and_then(image::applied), inventory.image.as_deref());
@@ -292,7 +295,8 @@ impl Look<'_> {
                 (memory, ended) = (before.clone(), None);
             }
         }
-        let status = self.status(phase, Some((service, Some(live))), &memory, &effective);
+        let mut status = self.status(phase, Some((service, Some(live))), &memory, &effective);
+        status.missing = (judgement == Judgement::Converged).then(|| tally.missing()).flatten();
         if self.bundle.is_none() && before.good.is_none() && before.rollout.is_none() {
             // What a fresh process would take for good now could be what Swarm went back to while nobody watched;
             // only the first target tells.

@@ -110,6 +110,8 @@ pub struct Tally {
     pub complete: bool,
     /// Tasks of the live spec that should run and do not, by their state.
     pub waiting: BTreeMap<TaskState, usize>,
+    /// The places where a task of the live spec fits no node.
+    pub stuck: BTreeSet<(u64, NodeId)>,
     /// Whether tasks of the live spec failed.
     pub failed: bool,
     /// Whether tasks of another spec are still being stopped.
@@ -137,7 +139,8 @@ impl Tally {
             }
             if !current {
                 tally.others |= alive;
-                tally.stopping |= !alive && task.state <= TaskState::Running;
+                // What was superseded before it had a node stays pending for ever.
+                tally.stopping |= !alive && (TaskState::Assigned..=TaskState::Running).contains(&task.state);
                 continue;
             }
             tally.progress.furthest = tally.progress.furthest.max(Some(task.state.min(TaskState::Running)));
@@ -145,6 +148,9 @@ impl Tally {
                 running.insert(place);
             } else if alive && task.state < TaskState::Running {
                 *tally.waiting.entry(task.state).or_default() += 1;
+                if task.state == TaskState::Pending {
+                    tally.stuck.insert(place);
+                }
             }
             tally.failed |= has_failed(task);
             if let Some(error) = task.error.as_ref().filter(|error| !error.is_empty())
@@ -160,6 +166,23 @@ impl Tally {
         };
         tally.complete = !tally.others && tally.waiting.is_empty() && tally.progress.done >= tally.total;
         tally
+    }
+
+    /// How many are missing, where and why, for people; none if none is.
+    pub fn missing(&self) -> Option<String> {
+        let done = self.progress.done;
+        (done < self.total).then(|| format!("{done} of {} proxies run: {}{}", self.total, self.waits_for(), self.at()))
+    }
+
+    /// The nodes that do not fit, as an addition to the reason; the places of a replicated service have none yet.
+    pub fn at(&self) -> String {
+        let nodes: Vec<&str> =
+            self.stuck.iter().map(|(_, node)| node.as_str()).filter(|node| !node.is_empty()).collect();
+        match nodes.as_slice() {
+            [] => String::new(),
+            [node] => format!("; node {node}"),
+            [node, others @ ..] => format!("; node {node} and {} more", others.len()),
+        }
     }
 
     /// What it waits for, for people.

@@ -1,11 +1,13 @@
 //! What the proxy service should look like, as people configure it. The program reads it from YAML; this
 //! crate only checks that the parts go together.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
 use model::{ClusterName, InstanceName};
+use serde_json::Value;
 use swarm::RegistryAuth;
 
 use crate::fence::Fence;
@@ -359,6 +361,24 @@ impl fmt::Display for Complaint {
 }
 
 impl Settings {
+    /// The same for a service as it is: an operator may have limited how many proxies are on a node
+    /// (`--replicas-max-per-node`). Where no new one may fit beside the old ones, it can only start after one of them.
+    pub fn for_service(&self, spec: Option<&Value>) -> Cow<'_, Self> {
+        let number = |pointer: &str| spec.and_then(|spec| spec.pointer(pointer)).and_then(Value::as_u64);
+        let limit = number("/TaskTemplate/Placement/MaxReplicas").filter(|limit| *limit > 0);
+        let replicas = number("/Mode/Replicated/Replicas").unwrap_or_default();
+        // On one node all would be together; how many there are is not known here.
+        let room = |policy: &Policy| limit.is_none_or(|limit| replicas + self.proxy.parallelism(policy) <= limit);
+        let mut adapted = Cow::Borrowed(self);
+        if self.proxy.update.order.is_none() && !room(&self.proxy.update) {
+            adapted.to_mut().proxy.update.order = Some(Order::StopFirst);
+        }
+        if self.proxy.rollback.order.is_none() && !room(&self.proxy.rollback) {
+            adapted.to_mut().proxy.rollback.order = Some(Order::StopFirst);
+        }
+        adapted
+    }
+
     /// Checks that the parts go together.
     ///
     /// # Errors
@@ -501,6 +521,29 @@ mod tests {
             (proxy.update.order, proxy.update.parallelism) = (order, told);
             assert_eq!(proxy.parallelism(&proxy.update), expected, "{mode:?} {publish:?} {order:?} {told:?}");
         }
+    }
+
+    #[test]
+    fn where_no_new_proxy_fits_beside_the_old_ones_they_stop_first() {
+        use Order::{StartFirst, StopFirst};
+        for (replicas, limit, told, expected) in [
+            (2, 0, None, StartFirst),
+            (2, 2, None, StopFirst),
+            (2, 3, None, StartFirst),
+            (8, 9, None, StopFirst),
+            (2, 2, Some(StartFirst), StartFirst),
+        ] {
+            let mut settings = settings();
+            settings.proxy.mode = Mode::Replicated(replicas);
+            settings.proxy.update.order = told;
+            let spec = serde_json::json!({
+                "Mode": {"Replicated": {"Replicas": replicas}},
+                "TaskTemplate": {"Placement": {"MaxReplicas": limit}},
+            });
+            let adapted = settings.for_service(Some(&spec));
+            assert_eq!(adapted.proxy.order(&adapted.proxy.update), expected, "{replicas} {limit} {told:?}");
+        }
+        assert_eq!(*settings().for_service(None), settings());
     }
 
     #[test]

@@ -27,6 +27,10 @@ pub struct Status {
     pub networks: BTreeSet<NetworkId>,
     /// The image in the live spec.
     pub image: Option<String>,
+    /// How many proxies do not run although no rollout runs, and why; none if none was found to be missing. While
+    /// nothing changes only a fresh look asks for the tasks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
     /// What failed and waits for a retry.
     pub holds: Vec<HoldStatus>,
     /// The last rollout that ended while this process watched.

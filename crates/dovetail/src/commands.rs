@@ -303,6 +303,9 @@ fn status_text(cluster: &ClusterLook, networks: &BTreeMap<NetworkId, String>) ->
         let names: Vec<String> = status.networks.iter().map(name).collect();
         lines.push(format!("  networks    {}", names.join(", ")));
     }
+    if let Some(missing) = &status.missing {
+        lines.push(format!("  missing     {missing}"));
+    }
     lines.extend(status.holds.iter().map(|hold| format!("  held        {}", hold_text(hold))));
     if let Some(reason) = &status.unchecked {
         lines.push(format!("  unchecked   the last generation was rolled out without a check: {reason}"));

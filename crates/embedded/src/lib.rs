@@ -35,8 +35,8 @@
 //!   status 1. No log has more than its last words.
 //!
 //! # What is deliberately missing
-//! - Jobs have no tasks. Secrets have no content. Volumes, resources, platforms, plugins and `MaxReplicas` are
-//!   not looked at; of constraints only `node.id`, `node.hostname`, `node.role` and `node.labels.*`.
+//! - Jobs have no tasks. Secrets have no content. Volumes, resources, platforms and plugins are not
+//!   looked at; of constraints only `node.id`, `node.hostname`, `node.role` and `node.labels.*`.
 //! - A published port of 0 stays 0. `RestartPolicy.Window` is not read: attempts are counted for ever.
 //! - The addresses that nodes take on a network for their load balancers: here a /24 has 253 for services
 //!   and tasks.

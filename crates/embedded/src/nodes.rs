@@ -27,6 +27,9 @@ pub(crate) struct Node {
     pub tasks: BTreeSet<TaskId>,
 }
 
+/// The only reason that comes without a number of nodes.
+const MAX_REPLICAS: &str = "max replicas per node limit exceed";
+
 impl Node {
     fn satisfies(&self, spec: &Spec) -> bool {
         spec.constraints.iter().all(|constraint| {
@@ -182,6 +185,8 @@ impl Store {
                 "scheduling constraints not satisfied"
             } else if !self.host_ports_free(node, spec) {
                 "host-mode port already in use"
+            } else if (1..=copies.get(&node.id).copied().unwrap_or(0)).contains(&spec.max_replicas) {
+                MAX_REPLICAS
             } else {
                 let key = (copies.get(&node.id).copied().unwrap_or(0), node.tasks.len(), &node.id);
                 best = Some(best.map_or(key, |best| best.min(key)));
@@ -195,9 +200,15 @@ impl Store {
             None => {
                 let reasons: Vec<String> = reasons
                     .into_iter()
-                    .map(|(reason, nodes)| format!("{reason} on {nodes} node{}", if nodes == 1 { "" } else { "s" }))
+                    .map(|(reason, nodes)| match (reason, nodes) {
+                        (MAX_REPLICAS, _) => reason.to_owned(),
+                        (_, 1) => format!("{reason} on 1 node"),
+                        (_, nodes) => format!("{reason} on {nodes} nodes"),
+                    })
                     .collect();
-                Err(format!("no suitable node ({})", reasons.join("; ")))
+                let reasons = reasons.join("; ");
+                // The task of a global service has its node from the beginning.
+                Err(if only.is_some() { reasons } else { format!("no suitable node ({reasons})") })
             }
         }
     }

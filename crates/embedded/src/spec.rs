@@ -26,6 +26,8 @@ pub(crate) struct Spec {
     pub update: UpdateConfig,
     pub rollback: UpdateConfig,
     pub constraints: Vec<Constraint>,
+    /// How many tasks a node may have; 0 is without limit.
+    pub max_replicas: usize,
     pub restart: Restart,
     /// A container with a health check is reported as running only after the first check.
     pub health_interval: Option<Duration>,
@@ -35,7 +37,7 @@ pub(crate) struct Spec {
     pub template_digest: Digest,
     /// `TaskTemplate`, made comparable.
     pub template: Value,
-    /// `TaskTemplate` without its placement constraints, made comparable.
+    /// `TaskTemplate` without its placement, made comparable.
     pub template_anywhere: Value,
     /// `EndpointSpec`, made comparable.
     pub endpoint: Value,
@@ -163,10 +165,11 @@ impl Spec {
             update: update_config(&spec["UpdateConfig"])?,
             rollback: update_config(&spec["RollbackConfig"])?,
             constraints,
+            max_replicas: template["Placement"]["MaxReplicas"].as_u64().unwrap_or_default() as usize,
             restart: restart(&template["RestartPolicy"])?,
             health_interval: health_interval(&container["Healthcheck"]),
             ends: list(&container["Command"]).iter().any(|word| word == "-t"),
-            template_anywhere: without_constraints(comparable_template.clone()),
+            template_anywhere: without_placement(comparable_template.clone()),
             template: comparable_template,
             template_digest: Digest::of(template.to_string().as_bytes()),
             endpoint: comparable(&spec["EndpointSpec"]).unwrap_or_else(empty),
@@ -379,14 +382,9 @@ fn comparable(value: &Value) -> Option<Value> {
     }
 }
 
-fn without_constraints(mut template: Value) -> Value {
-    if let Some(placement) = template.get_mut("Placement").and_then(Value::as_object_mut) {
-        placement.remove("Constraints");
-        if placement.is_empty()
-            && let Some(template) = template.as_object_mut()
-        {
-            template.remove("Placement");
-        }
+fn without_placement(mut template: Value) -> Value {
+    if let Some(template) = template.as_object_mut() {
+        template.remove("Placement");
     }
     template
 }

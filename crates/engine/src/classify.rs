@@ -30,7 +30,8 @@ pub(crate) fn classify(status: u16, message: &str) -> Class {
         409 => Class::Conflict,
         // Time-outs and "too many requests", as balancers before UCP answer.
         408 | 429 => Class::Unavailable,
-        400..500 => Class::Refused,
+        // 501: what Swarm does for nobody, such as another name for a service.
+        400..500 | 501 => Class::Refused,
         500.. => Class::Unavailable,
         // A redirect, or something that is no HTTP API at all.
         _ => Class::Malformed,
@@ -46,6 +47,8 @@ mod tests {
     fn recorded_replies_are_understood() {
         for (status, message, class) in [
             (404, "service nope not found", Class::NotFound),
+            (501, "rpc error: code = Unimplemented desc = renaming services is not supported", Class::Refused),
+            (501, "rpc error: code = Unimplemented desc = service mode change is not allowed", Class::Refused),
             (404, "network nope not found", Class::NotFound),
             (404, "config nope not found", Class::NotFound),
             (409, "rpc error: code = AlreadyExists desc = config c1 already exists", Class::Conflict),

@@ -122,6 +122,8 @@ pub const HELD_ATTEMPTS: &str = "dovetail.held-attempts";
 pub const PAUSED: &str = "dovetail.paused";
 /// On the proxy service: the operator process that wrote it last. The one that was started last may write.
 pub const OPERATOR: &str = "dovetail.operator";
+/// On the proxy service: a generation, and the places at which its rollout was told not to wait.
+pub const PASSED_BY: &str = "dovetail.passed-by";
 /// How operators' scripts find Interlock's proxies, and now ours.
 pub const TYPE: &str = "type";
 /// The value of [`TYPE`] on a proxy service.

@@ -194,5 +194,6 @@ pub async fn interlock(world: &mut World) -> Result<()> {
 async fn restart_operator(world: &mut World) -> Result<()> {
     let status = world.operator.take().context("an operator")?.terminate().await?;
     ensure!(status.success(), "the operator ends with {status}");
-    world.launch_operator("").await
+    world.launch_operator("")?;
+    world.operator().ready().await
 }

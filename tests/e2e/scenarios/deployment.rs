@@ -1,11 +1,14 @@
 //! `make deploy` and `make undeploy`, as an operator of a cluster runs them.
 
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use tokio::process::Command;
 
+use crate::support::admission::{self, Admission};
+use crate::support::docker::Docker;
 use crate::support::engine::root;
 use crate::support::operator::program;
 use crate::support::wait;
@@ -173,4 +176,81 @@ async fn operator_service(world: &World) -> Result<String> {
 
 async fn operator_image(world: &World, operator: &str) -> Result<String> {
     world.docker.run(&["service", "inspect", "-f", "{{.Spec.TaskTemplate.ContainerSpec.Image}}", operator]).await
+}
+
+/// Through a proxy that behaves like UCP's (certificates demanded, labels and constraints added, host binds refused,
+/// objects of nobody hidden): `make deploy` with the overlay works, routes flow, and the operator is quiet.
+pub async fn deploy_through_ucp(world: &mut World) -> Result<()> {
+    let bundle = world.export("ENGINE_TLS_DIR").to_owned();
+    // The host's end of the hub, which the containers reach through their node.
+    let host = world.export("REGISTRY").split(':').next().context("a host")?.to_owned();
+    let ucp = Admission::start(&format!("{host}:0"), Path::new(&bundle), world.engine_socket().to_owned()).await?;
+    let endpoint = ucp.endpoint();
+    let node = world.docker.run(&["node", "ls", "--format", "{{.Hostname}}"]).await?;
+    world.docker.line(&format!("node update --label-add {}=true {node}", admission::NODE_LABEL)).await?;
+    let user = Docker::over_tls(&endpoint, &bundle);
+    let refused = user.line("service create --detach --mount type=bind,source=/run,target=/run --name x nobody").await;
+    ensure!(refused.is_err_and(|error| error.to_string().contains("access denied")), "host binds are refused");
+
+    let binary = program()?.display().to_string();
+    let settings = [
+        ("DOCKER_HOST", endpoint.as_str()),
+        ("DOCKER_TLS_VERIFY", "1"),
+        ("DOCKER_CERT_PATH", bundle.as_str()),
+        ("DOVETAIL_BINARY", binary.as_str()),
+        ("UCP_ENDPOINT", endpoint.as_str()),
+        ("BUNDLE_DIR", bundle.as_str()),
+        // The only node of this engine is a manager.
+        ("PLACEMENT", "node.role == manager"),
+        ("UCP_ACCESS_LABEL", "/Shared/ops"),
+    ];
+    make(world, "deploy", &settings).await?;
+    user.line("network create -d overlay demo").await?;
+    let image = world.demo_image();
+    let serve = |name: &str| {
+        format!(
+            "service create --detach --name {name} --network demo --label com.docker.lb.hosts={name}.local \
+             --label com.docker.lb.port=8080 {image}"
+        )
+    };
+    user.line(&serve("demo")).await?;
+    world.routed("demo.local", 60 * SECOND).await?;
+    let version = at_rest(world).await?;
+
+    // Made behind UCP's back, in no collection: not seen, so not routed.
+    world.docker.line(&serve("hidden")).await?;
+    ucp.clear();
+    wait::throughout("the operator is quiet", 10 * SECOND, || async {
+        let writes = ucp.writes();
+        let of_services = writes.iter().filter(|call| call.path.starts_with("/services")).count();
+        let now = world.docker.version("dovetail-proxy").await?;
+        ensure!(of_services == 0 && now == version, "version {version}, now {now}; {writes:?}");
+        Ok(())
+    })
+    .await?;
+    ensure!(world.get("hidden.local", "/ping").await?.status == 503, "what nobody may see is not routed");
+
+    user.line(&serve("late")).await?;
+    world.routed("late.local", 60 * SECOND).await?;
+    at_rest(world).await?;
+    let updates: Vec<_> = ucp.writes().into_iter().filter(|call| call.path.ends_with("/update")).collect();
+    ensure!(updates.len() == 1, "one route, one update: {updates:?}");
+    let spec = world.docker.service("dovetail-proxy").await?["Spec"].clone();
+    let constraints = spec["TaskTemplate"]["Placement"]["Constraints"].to_string();
+    ensure!(constraints.contains(admission::NODE_LABEL), "UCP's constraint is kept: {constraints}");
+    ensure!(spec["Labels"]["com.docker.ucp.collection"] == "shared", "and so is its label: {}", spec["Labels"]);
+    ensure!(spec["Labels"][admission::ACCESS_LABEL] == "/Shared/ops", "beside ours: {}", spec["Labels"]);
+
+    // A second time: nothing changes.
+    let before = objects(world).await?;
+    make(world, "deploy", &settings).await.context("a second make deploy")?;
+    ensure!(world.docker.task_ids("dovetail-proxy").await?.len() == 1, "the proxy is there");
+    let new: Vec<String> = objects(world).await?.into_iter().filter(|object| !before.contains(object)).collect();
+    ensure!(new.is_empty(), "a second make deploy makes nothing: {new:?}");
+    world.docker.line("service rm demo late hidden").await?;
+    world.docker.line(&format!("node update --label-rm {} {node}", admission::NODE_LABEL)).await?;
+    make(world, "undeploy", &settings).await?;
+    let left: Vec<String> = objects(world).await?.into_iter().filter(|object| object != "network demo").collect();
+    ensure!(left.is_empty(), "make undeploy leaves nothing: {left:?}");
+    Ok(())
 }

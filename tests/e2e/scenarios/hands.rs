@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::support::api;
 use crate::support::wait;
 use crate::support::world::World;
 
@@ -29,9 +30,16 @@ pub async fn edits_are_kept(world: &mut World) -> Result<()> {
         .docker
         .line(
             "service update --limit-memory 200M --label-add team=edge --constraint-add node.role==manager \
-             --stop-grace-period 20s --env-add COLOUR=blue dovetail-proxy",
+             --stop-grace-period 20s --stop-signal SIGTERM --env-add COLOUR=blue --limit-pids 300 \
+             --ulimit-add core=0:0 --cap-drop MKNOD --host-add box:10.1.2.3 dovetail-proxy",
         )
         .await?;
+    // A field that the docker client has no option for.
+    api::edit_service(world.engine_socket(), "dovetail-proxy", |spec| {
+        spec["TaskTemplate"]["ContainerSpec"]["OpenStdin"] = true.into();
+    })
+    .await?;
+    world.settled(60 * SECOND).await?;
     publish(world, "second").await?;
     world.operator.take().context("an operator")?.kill().await?;
     world.start_operator().await?;
@@ -44,6 +52,12 @@ pub async fn edits_are_kept(world: &mut World) -> Result<()> {
         ("the constraint", &spec["TaskTemplate"]["Placement"]["Constraints"][0], Value::from("node.role==manager")),
         ("the grace period", &container["StopGracePeriod"], Value::from(20_000_000_000_i64)),
         ("the variable", &container["Env"][0], Value::from("COLOUR=blue")),
+        ("the stop signal", &container["StopSignal"], Value::from("SIGTERM")),
+        ("the limit of processes", &spec["TaskTemplate"]["Resources"]["Limits"]["Pids"], Value::from(300)),
+        ("the limit of core files", &container["Ulimits"][0]["Name"], Value::from("core")),
+        ("the capability", &container["CapabilityDrop"][0], Value::from("CAP_MKNOD")),
+        ("the entry in its hosts file", &container["Hosts"][0], Value::from("10.1.2.3 box")),
+        ("the open standard input", &container["OpenStdin"], Value::from(true)),
     ] {
         ensure!(*found == expected, "{what} is kept: {found}, not {expected}");
     }
@@ -129,4 +143,43 @@ pub async fn pause_and_resume(world: &mut World) -> Result<()> {
     let (code, text, error) = world.operator().command(&["resume"]).await?;
     ensure!(code == 0, "resume: exit {code}: {text}{error}");
     world.routed("late.local", 60 * SECOND).await.map(|_| ())
+}
+
+/// What an operator decides about the number and the places of proxies on the routing mesh stays; and with as many
+/// proxies on the nodes as may be there, so that no new one can start beside an old one, routes go on all the same.
+pub async fn more_replicas_than_fit(world: &mut World) -> Result<()> {
+    world.publish_mode = "ingress";
+    world.network("demo").await?;
+    world.serve("first", "first.local", "--detach=false --quiet").await?;
+    world.start_operator_with("      update:\n        deadline: 20s\n").await?;
+    rolled_out(world, "first.local", 2).await?;
+    // One node, and three replicas of which it may have two. (Without a constraint the docker client of 20.10 crashes.)
+    let edit = "--replicas 3 --replicas-max-per-node 2 --constraint-add node.role==manager";
+    world.docker.line(&format!("service update --detach {edit} dovetail-proxy")).await?;
+    let started = Instant::now();
+    let text = world.status_says(&["max replicas per node"], 60 * SECOND).await?;
+    world.figure(format!("told after {:.1} s: {}", started.elapsed().as_secs_f64(), text.trim()));
+    world.serve("second", "second.local", "").await?;
+    let started = Instant::now();
+    rolled_out(world, "second.local", 2).await?;
+    world.figure(format!("a healthy service meanwhile is rolled out after {:.1} s", started.elapsed().as_secs_f64()));
+    let spec = world.docker.service("dovetail-proxy").await?["Spec"].clone();
+    ensure!(spec["Mode"]["Replicated"]["Replicas"] == 3, "the replicas are kept: {}", spec["Mode"]);
+    let placement = &spec["TaskTemplate"]["Placement"];
+    ensure!(placement["MaxReplicas"] == 2, "the limit is kept: {placement}");
+    world.docker.line("service update --detach --replicas 2 dovetail-proxy").await?;
+    world.status_says(&["in step"], 60 * SECOND).await.map(|_| ())
+}
+
+/// Waits until so many proxies run, on files that hold a host.
+async fn rolled_out(world: &World, host: &str, proxies: usize) -> Result<()> {
+    wait::until(&format!("{host} is rolled out to {proxies} proxies"), 60 * SECOND, || async {
+        ensure!(world.live_routes().await?.contains(host), "it is not in the spec");
+        let files = |spec: &Value| spec["ContainerSpec"]["Configs"].clone();
+        let live = files(&world.docker.service("dovetail-proxy").await?["Spec"]["TaskTemplate"]);
+        let tasks = world.docker.running_tasks("dovetail-proxy").await?;
+        let current = tasks.iter().filter(|task| files(&task["Spec"]) == live).count();
+        if current == proxies { Ok(()) } else { bail!("{current} of {} that run", tasks.len()) }
+    })
+    .await
 }

@@ -3,15 +3,18 @@
 mod beside;
 mod checks;
 mod clusters;
+mod contract;
 mod deployment;
 mod founding;
 mod hands;
 mod interlock;
 mod life;
+mod operators;
 mod problems;
 mod rollouts;
 mod task_mode;
 mod tls;
+mod troubles;
 mod vip_mode;
 
 use super::support::runner::Scenario;
@@ -47,11 +50,21 @@ pub fn all() -> Vec<Scenario> {
         "deploy-over-tls" on 1 => deployment::deploy_over_tls,
         "interlock-over-http" on 1 => interlock::over_http,
         "tls" on 1 => tls::every_kind,
+        "rollout-of-two-proxies" on 1 => rollouts::of_two_proxies,
+        "hands-more-replicas-than-fit" on 1 => hands::more_replicas_than_fit,
+        "operators-two" on 1 => operators::two,
+        "operators-manifest-from-the-future" on 1 => operators::manifest_from_the_future,
+        "contract-embedded-and-real" on 1 => contract::embedded_and_real,
+        "deploy-through-ucp" on 1 => deployment::deploy_through_ucp,
         "interlock-clusters" on 3 => clusters::east_and_west,
         "tls-rotation" on 3 => tls::rotation,
-        "rollout-of-two-proxies" on 1 => rollouts::of_two_proxies,
         "rollout-held" on 3 => rollouts::held,
         "rollout-bad-images" on 3 => rollouts::bad_images,
         "checks-of-images" on 3 => checks::images,
+        "trouble-late-exit" on 3 => troubles::late_exit,
+        "trouble-edited-on-the-way" on 3 => troubles::edited_on_the_way,
+        "trouble-paused-by-swarm" on 3 => troubles::paused_by_swarm,
+        "trouble-node-drained" on 3 => troubles::node_drained,
+        "trouble-port-taken" on 3 => troubles::port_taken,
     ]
 }

@@ -10,20 +10,29 @@ use tokio::process::Command;
 /// The docker client, pointed at one engine.
 #[derive(Clone)]
 pub struct Docker {
-    socket: PathBuf,
+    /// The options that say where it is and how to get in.
+    options: Vec<String>,
 }
 
 impl Docker {
     /// A client of the engine at this socket.
     pub fn new(socket: PathBuf) -> Self {
-        Self { socket }
+        Self { options: vec!["--host".into(), format!("unix://{}", socket.display())] }
+    }
+
+    /// A client of the engine at this endpoint, with the client certificate of this bundle.
+    pub fn over_tls(endpoint: &str, bundle: &str) -> Self {
+        let file = |option: &str, name: &str| format!("{option}={bundle}/{name}.pem");
+        let files = [file("--tlscacert", "ca"), file("--tlscert", "cert"), file("--tlskey", "key")];
+        let mut options = vec!["--host".to_owned(), endpoint.to_owned(), "--tlsverify".into()];
+        options.extend(files);
+        Self { options }
     }
 
     /// Runs `docker ARGUMENTS` and returns what it prints.
     pub async fn run(&self, arguments: &[&str]) -> Result<String> {
         let output = Command::new("docker")
-            .arg("--host")
-            .arg(format!("unix://{}", self.socket.display()))
+            .args(&self.options)
             .args(arguments)
             .env_remove("DOCKER_HOST")
             .env_remove("DOCKER_CONTEXT")

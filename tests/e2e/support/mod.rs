@@ -1,5 +1,7 @@
 //! What scenarios stand on.
 
+pub mod admission;
+pub mod api;
 pub mod docker;
 pub mod engine;
 pub mod load;

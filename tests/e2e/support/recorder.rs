@@ -163,7 +163,7 @@ async fn pass(
 }
 
 /// `/v1.41/services/x` and `/services/x` are the same call.
-fn without_version(path: &str) -> String {
+pub fn without_version(path: &str) -> String {
     match path.strip_prefix("/v1.").and_then(|rest| rest.split_once('/')) {
         Some((_, rest)) => format!("/{rest}"),
         None => path.to_owned(),

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use tokio::time::Instant;
 
 use super::docker::Docker;
 use super::engine::Engine;
@@ -105,10 +107,15 @@ impl World {
     /// lines below `proxy:` (indented by six).
     pub fn write_config(&self, extra: &str) -> Result<PathBuf> {
         let recorder = self.recorder.as_ref().context("a recorder")?;
+        let path = self.directory.join("dovetail.yaml");
+        std::fs::write(&path, self.config_text(recorder, &self.admin, extra))?;
+        Ok(path)
+    }
+
+    fn config_text(&self, recorder: &Recorder, admin: &str, extra: &str) -> String {
         let head = format!(
-            "instance: e2e\nengine:\n  endpoint: unix://{}\nadmin:\n  listen: {}\nclusters:\n",
+            "instance: e2e\nengine:\n  endpoint: unix://{}\nadmin:\n  listen: {admin}\nclusters:\n",
             recorder.socket().display(),
-            self.admin,
         );
         let clusters = match &self.clusters {
             Some(clusters) => clusters.clone(),
@@ -121,10 +128,12 @@ impl World {
                 ),
             ),
         };
-        let text = head + &clusters;
-        let path = self.directory.join("dovetail.yaml");
-        std::fs::write(&path, text)?;
-        Ok(path)
+        head + &clusters
+    }
+
+    /// The socket of the first manager's engine, without a recorder in front.
+    pub fn engine_socket(&self) -> &Path {
+        &self.engine_socket
     }
 
     /// Starts an operator behind a recorder and waits until it is ready.
@@ -141,17 +150,18 @@ impl World {
         Ok(())
     }
 
-    /// Starts an operator and waits until it is ready; its proxies may not answer yet.
-    pub async fn launch_operator(&mut self, extra: &str) -> Result<()> {
+    /// Starts an operator and waits for nothing.
+    pub fn launch_operator(&mut self, extra: &str) -> Result<()> {
         self.start_recorder()?;
         let config = self.write_config(extra)?;
         self.operator = Some(Operator::start(&self.directory, &config, &self.admin)?);
-        self.operator().ready().await
+        Ok(())
     }
 
     /// The same with extra lines below `proxy:`.
     pub async fn start_operator_with(&mut self, extra: &str) -> Result<()> {
-        self.launch_operator(extra).await?;
+        self.launch_operator(extra)?;
+        self.operator().ready().await?;
         if self.publish_mode != "host" {
             return self.settled(Duration::from_secs(60)).await;
         }
@@ -160,6 +170,17 @@ impl World {
             if answer.status == 200 { Ok(()) } else { bail!("{}", answer.status) }
         })
         .await
+    }
+
+    /// Starts a second operator of the same installation beside the first, behind a recorder of its own.
+    pub fn another_operator(&self, extra: &str) -> Result<(Operator, Recorder)> {
+        let directory = self.directory.join("another");
+        std::fs::create_dir_all(&directory)?;
+        let recorder = Recorder::start(directory.join("engine.sock"), self.engine_socket.clone())?;
+        let admin = free_address()?;
+        let config = directory.join("dovetail.yaml");
+        std::fs::write(&config, self.config_text(&recorder, &admin, extra))?;
+        Ok((Operator::start(&directory, &config, &admin)?, recorder))
     }
 
     /// The operator.
@@ -178,7 +199,7 @@ impl World {
     }
 
     /// Creates a service of the demo application that asks for these hosts, on the network `demo` unless `more`
-    /// names one, and does not wait for it.
+    /// names one, and does not wait for it unless that says `--detach=false`.
     pub async fn serve(&self, name: &str, hosts: &str, more: &str) -> Result<()> {
         let network = if more.contains("--network") { "" } else { "--network demo" };
         let image = self.demo_image();
@@ -189,6 +210,48 @@ impl World {
             ))
             .await
             .map(|_| ())
+    }
+
+    /// Serves a healthy service in the middle of some trouble, and tells how long it takes until it is routed: at
+    /// most 60 s.
+    pub async fn healthy_meanwhile(&mut self, name: &str) -> Result<()> {
+        self.serve(name, &format!("{name}.local"), "").await?;
+        let started = Instant::now();
+        self.routed(&format!("{name}.local"), Duration::from_secs(60)).await?;
+        self.figure(format!("a healthy service meanwhile is routed after {:.1} s", started.elapsed().as_secs_f64()));
+        Ok(())
+    }
+
+    /// What `dovetail status --json` says of the cluster.
+    pub async fn status(&self) -> Result<Value> {
+        Ok(self.operator().json(&["status"]).await?["clusters"][0].clone())
+    }
+
+    /// Waits until `dovetail status`, as people read it, contains all of these words; answers it.
+    pub async fn status_says(&self, words: &[&str], within: Duration) -> Result<String> {
+        wait::until(&format!("status says {words:?}"), within, || async {
+            let (_, text, _) = self.operator().command(&["status"]).await?;
+            if words.iter().all(|word| text.contains(word)) { Ok(text) } else { bail!("{text}") }
+        })
+        .await
+    }
+
+    /// Builds and pushes an image that is the proxy image with this shell script instead of nginx, which the
+    /// script finds at `/usr/sbin/nginx`.
+    pub async fn proxy_image_with(&self, tag: &str, script: &str) -> Result<String> {
+        let good = self.export("PROXY_IMAGE");
+        let image = format!("{}/nginx-{tag}:{}", self.export("REGISTRY"), good.rsplit(':').next().unwrap_or("latest"));
+        let context = self.directory.join(tag);
+        std::fs::create_dir_all(&context)?;
+        std::fs::write(context.join("nginx"), format!("#!/bin/sh\n{script}\n"))?;
+        std::fs::set_permissions(context.join("nginx"), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        let dockerfile = format!(
+            "FROM {good}\nCOPY nginx /usr/local/sbin/nginx\nENV PATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin\n"
+        );
+        std::fs::write(context.join("Dockerfile"), dockerfile)?;
+        self.docker.run(&["build", "-q", "-t", &image, &context.display().to_string()]).await?;
+        self.docker.run(&["push", "-q", &image]).await?;
+        Ok(image)
     }
 
     /// One request to the proxy.

@@ -93,7 +93,8 @@ impl Look<'_> {
         let serves_it = *judgement == Judgement::Converged && bundle.generation() == live.attempt.generation;
         if let Some(held) = self.bundle_hold(bundle.generation(), effective.digest).filter(|_| !serves_it) {
             let failed = matches!(judgement, Judgement::Failed { .. });
-            let restore = if failed { self.restore(service, live, memory) } else { again(service, live, judgement) };
+            let restore =
+                if failed { self.restore(service, live, memory) } else { self.told_again(service, live, judgement) };
             let steps = restore
                 .map_or_else(|| self.garbage(service, live, bundle, (judgement, effective), memory), |step| vec![step]);
             return Decision { steps, phase: Some(self.held_phase(held)), ..Decision::default() };
@@ -105,7 +106,7 @@ impl Look<'_> {
         if write.spec == service.spec {
             memory.leaving = None;
             let garbage = || self.garbage(service, live, bundle, (judgement, effective), memory);
-            let steps = again(service, live, judgement).map_or_else(garbage, |step| vec![step]);
+            let steps = self.told_again(service, live, judgement).map_or_else(garbage, |step| vec![step]);
             return Decision { steps, phase: self.settings_left_out(live, effective), ..Decision::default() };
         }
         if let Some(wait) = self.may_wait(live, &write, memory) {
@@ -114,6 +115,11 @@ impl Look<'_> {
         }
         let update = |write| Step::UpdateService { id: service.id.clone(), version: service.version, write };
         self.checked(Some(live), steps, write, update, memory)
+    }
+
+    /// The live spec, written once more where Swarm does not go on by itself.
+    fn told_again(&self, service: &RawService, live: &Live, judgement: &Judgement) -> Option<Step> {
+        again(service, live, judgement).or_else(|| self.past(service, live, judgement))
     }
 
     /// Whether what is wanted by now may take the place of a rollout that runs: it has not moved for a whole

@@ -87,7 +87,8 @@ impl Look<'_> {
             | Judgement::Failed { reason: waits_for } => {
                 let name = &self.settings.proxy.service_name;
                 let advice = format!("see docker service ps --no-trunc {name}");
-                Phase::Blocked { generation, tasks_done, tasks_total, waits_for: waits_for.clone(), advice }
+                let waits_for = format!("{waits_for}{}", tally.at());
+                Phase::Blocked { generation, tasks_done, tasks_total, waits_for, advice }
             }
         }
     }
@@ -133,6 +134,7 @@ impl Look<'_> {
             image: present.and_then(|(service, _)| {
                 service.spec.pointer("/TaskTemplate/ContainerSpec/Image")?.as_str().map(str::to_owned)
             }),
+            missing: None,
             holds: held
                 .map(|held| HoldStatus {
                     generation: held.generation,

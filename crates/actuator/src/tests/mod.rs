@@ -5,6 +5,7 @@ mod duty;
 mod interrupted;
 mod laws;
 mod loops;
+mod places;
 mod plans;
 
 use std::cell::RefCell;

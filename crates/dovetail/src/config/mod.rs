@@ -185,7 +185,8 @@ pub struct Update {
     pub delay: Option<Span>,
     /// How long Swarm watches a new proxy before it counts as good.
     pub monitor: Span,
-    /// `auto`: start-first where no host port is involved, else stop-first.
+    /// `auto`: start-first where no host port is involved and no limit of replicas a node leaves too little room, else
+    /// stop-first.
     pub order: UpdateOrder,
     /// What Swarm does by itself when a new proxy fails.
     pub failure_action: FailureAction,

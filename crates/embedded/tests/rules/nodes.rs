@@ -34,6 +34,19 @@ async fn tasks_spread_over_the_nodes_that_fit() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_has_no_more_tasks_of_a_service_than_it_may() {
+    let swarm = demo();
+    let limited = |spec: &mut serde_json::Value| spec["TaskTemplate"]["Placement"]["MaxReplicas"] = 2.into();
+    swarm.service("web").replicas(3).with(limited).create().unwrap();
+    running(&swarm, "web", 2).await;
+    assert!(swarm.settled(60 * SECOND).await);
+    let waiting: Vec<_> = swarm.tasks_named("web").into_iter().filter_map(|task| task.error).collect();
+    assert_eq!(waiting, ["no suitable node (max replicas per node limit exceed)"]);
+    swarm.add_node("node-2").unwrap();
+    running(&swarm, "web", 3).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_tasks_of_a_dead_node_show_as_running_and_are_replaced_when_it_is_missed() {
     let swarm = demo();
     swarm.add_node("node-2").unwrap();

@@ -1,0 +1,106 @@
+//! Places where a proxy cannot run: everywhere else routes go on, and nothing is written over and over.
+
+use serde_json::json;
+
+use super::*;
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// The tasks that run what the live spec says.
+fn current(bench: &Bench) -> usize {
+    let Some(service) = bench.swarm.raw(PROXY) else { return 0 };
+    let files = |template: &Value| template["ContainerSpec"]["Configs"].clone();
+    let live = files(&service.spec["TaskTemplate"]);
+    bench.swarm.running_tasks(PROXY).iter().filter(|task| files(&task.spec) == live).count()
+}
+
+fn node_id(bench: &Bench) -> model::NodeId {
+    bench.swarm.tasks_named("squatter").remove(0).node
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_port_that_is_taken_on_one_node_keeps_no_other_node_from_its_routes() {
+    // Whichever node it is, and so in whatever order the places are updated.
+    for node in ["node-1", "node-2", "node-3"] {
+        let swarm = Swarm::new();
+        for name in ["node-2", "node-3"] {
+            swarm.add_node(name).unwrap();
+        }
+        let app = swarm.create_network("app").unwrap();
+        let taken = format!("node.hostname=={node}");
+        swarm.service("squatter").host_port(80).constraint(&taken).create().unwrap();
+        swarm.eventually("it runs", |swarm| swarm.running_tasks("squatter").len() == 1).await;
+        let mut on_hosts = settings();
+        on_hosts.proxy.mode = crate::settings::Mode::Global;
+        on_hosts.proxy.publish = crate::settings::Publish::Host;
+        let mut bench = Bench::with(swarm, on_hosts);
+        let first = target("first", &[]);
+        bench.aim(&first);
+        bench.until("two run", |bench| current(bench) == 2).await;
+
+        let mut routes = Vec::new();
+        for name in ["a", "b", "c"] {
+            routes.push((name, &app));
+            let wanted = target(name, &routes);
+            bench.aim(&wanted);
+            let started = tokio::time::Instant::now();
+            let generation = wanted.bundle.generation();
+            bench.until("both have it", |bench| bench.live().0 == generation && current(bench) == 2).await;
+            assert!(started.elapsed() < secs(60), "{node}, {name}: after {:?}", started.elapsed());
+        }
+        // Which of the two it is depends on whether the node was the last to be updated.
+        let over = |bench: &Bench| matches!(bench.status().phase, Phase::Blocked { .. } | Phase::InStep);
+        bench.until("the rollout is over", over).await;
+        let status = bench.plan(&target("c", &routes)).await.status;
+        let said = format!("{:?} {:?}", bench.status().phase, status.missing);
+        let expected = format!("host-mode port already in use on 1 node; node {}", node_id(&bench));
+        assert!(said.contains(&expected), "{said}");
+        let writes = bench.service_writes();
+        bench.passes_for(secs(300)).await;
+        assert_eq!(bench.service_writes(), writes, "with nothing more to do, nothing is written");
+        assert_eq!(bench.live().2, 0, "nothing is held");
+
+        bench.swarm.remove_service("squatter").unwrap();
+        bench.until_in_step().await;
+        assert_eq!(current(&bench), 3);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_no_proxy_fits_beside_the_old_ones_routes_go_on() {
+    let swarm = Swarm::new();
+    let app = swarm.create_network("app").unwrap();
+    let mut bench = Bench::with(swarm, settings());
+    bench.aim(&target("first", &[]));
+    bench.until_in_step().await;
+    // One node, and three replicas of which it may have two.
+    let edit = |spec: &mut Value| {
+        spec["TaskTemplate"]["Placement"] = json!({"MaxReplicas": 2});
+        spec["Mode"]["Replicated"]["Replicas"] = json!(3);
+    };
+    bench.swarm.service_update_raw(PROXY, edit).unwrap();
+    let mut routes = Vec::new();
+    for name in ["a", "b"] {
+        routes.push((name, &app));
+        let wanted = target(name, &routes);
+        bench.aim(&wanted);
+        let started = tokio::time::Instant::now();
+        let generation = wanted.bundle.generation();
+        bench.until("both have it", |bench| bench.live().0 == generation && current(bench) == 2).await;
+        assert!(started.elapsed() < secs(60), "{name}: after {:?}", started.elapsed());
+    }
+    let spec = bench.spec().await;
+    assert_eq!(spec["UpdateConfig"]["Order"], "stop-first");
+    assert_eq!(spec["TaskTemplate"]["Placement"]["MaxReplicas"], 2);
+    let writes = bench.service_writes();
+    bench.passes_for(secs(300)).await;
+    assert_eq!(bench.service_writes(), writes);
+
+    // Without the limit, as before.
+    bench.swarm.service_update_raw(PROXY, |spec| spec["TaskTemplate"]["Placement"] = json!({})).unwrap();
+    bench.until_in_step().await;
+    assert_eq!(bench.spec().await["UpdateConfig"]["Order"], "start-first");
+    assert_eq!(current(&bench), 3);
+}
