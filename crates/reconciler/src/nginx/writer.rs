@@ -30,8 +30,6 @@ pub(super) enum Value<'a> {
     Upstream(Upstream<'a>),
     /// Whereto a request is passed on; with a `/` in the place of the path that the location names, if so wished.
     To(Scheme, Upstream<'a>, bool),
-    /// A variable that belongs to an upstream.
-    Variable(&'static str, Upstream<'a>),
     /// A host in a `map` with `hostnames`.
     MapHost(&'a Host),
     Path(&'a Path),
@@ -39,6 +37,8 @@ pub(super) enum Value<'a> {
     Below(&'a Path, &'static str),
     /// The file of a secret in the proxy's container.
     Secret(&'a SecretName),
+    /// The variable with what a client is known by where this cookie makes it stay at one server.
+    Sticky(&'a CookieName),
     /// A pattern that finds the cookie in a `Cookie` header, and keeps its value in `$dovetail_cookie`.
     CookiePattern(&'a CookieName),
     /// Where a request is redirected, its path and query included.
@@ -116,9 +116,9 @@ impl Writer {
     fn head(&mut self, name: &'static str, values: &[Value<'_>]) {
         self.indent();
         self.text.push_str(name);
-        for value in values {
-            // An entry of a `map` may have an empty name in front; no directive does.
-            if !self.text.ends_with(' ') {
+        for (n, value) in values.iter().enumerate() {
+            // An entry of a `map` begins with a value; no directive does.
+            if n > 0 || !name.is_empty() {
                 self.text.push(' ');
             }
             self.value(*value);
@@ -153,7 +153,8 @@ impl Writer {
             Value::Size(bytes) => {
                 const KIB: u64 = 1024;
                 const MIB: u64 = KIB * KIB;
-                let written = match bytes {
+                // More is no number to nginx.
+                let written = match bytes.min(i64::MAX as u64) {
                     0 => "0".to_owned(),
                     bytes if bytes.is_multiple_of(MIB) => format!("{}m", bytes / MIB),
                     bytes if bytes.is_multiple_of(KIB) => format!("{}k", bytes / KIB),
@@ -180,7 +181,6 @@ impl Writer {
                 let end = if root { "/" } else { "" };
                 self.text.push_str(&format!("{}://{}{end}", scheme.as_str(), upstream.name()));
             }
-            Value::Variable(kind, upstream) => self.text.push_str(&format!("$dovetail_{kind}_{}", upstream.digest())),
             // With a backslash the words that mean something else in a `map` are names like any other.
             Value::MapHost(host) => {
                 if matches!(host.as_str(), "default" | "hostnames" | "include" | "volatile") {
@@ -196,6 +196,9 @@ impl Writer {
             }
             // Letters, digits, `-`, `_` and `.`.
             Value::Secret(name) => self.text.push_str(&format!("/run/secrets/{name}")),
+            Value::Sticky(name) => {
+                self.text.push_str(&format!("$dovetail_sticky_{}", Digest::of(name.as_str().as_bytes()).name()));
+            }
             Value::CookiePattern(name) => {
                 let name = name.as_str().replace('.', r"\.");
                 self.text.push_str(&format!(r#""~(?:^|; *){name}=(?<dovetail_cookie>[^;]+)""#));
@@ -273,6 +276,7 @@ mod tests {
             (Value::Time(Duration::from_millis(1500)), "1500ms"),
             (Value::Size(0), "0"),
             (Value::Size(1000), "1000"),
+            (Value::Size(u64::MAX), "9223372036854775807"),
             (Value::Size(8 * 1024), "8k"),
             (Value::Size(32 * 1024 * 1024), "32m"),
             (Value::Parameter("max_fails", 0), "max_fails=0"),
