@@ -115,8 +115,9 @@ impl Story {
         self.settle().await;
         self.check_served("demo.local", "demo.local", "demo", "demo.local is served through the virtual address").await;
         if let Some(proxy) = self.node.published {
-            let true_headers = self.has_true_headers(proxy).await;
-            self.checks.note(true_headers, "the answer carries the five headers, with true values");
+            let true_headers = async |story: &Self| story.has_true_headers(proxy).await;
+            self.eventually("the answer carries the five headers, with true values", true_headers).await;
+            self.show_answer(proxy).await;
             self.load = Some(Load::start(proxy));
         }
     }
@@ -299,16 +300,20 @@ impl Story {
         self.eventually(what, served).await;
     }
 
-    async fn has_true_headers(&self, proxy: SocketAddr) -> bool {
-        let Ok(answer) = http::get(proxy, "demo.local", "/ping").await else { return false };
+    async fn show_answer(&self, proxy: SocketAddr) {
+        let Ok(answer) = http::get(proxy, "demo.local", "/ping").await else { return };
         say("    curl -i -H \"Host: demo.local\" http://proxy/ping");
         let headers = answer.headers.iter().map(|(name, value)| format!("{name}: {value}\n"));
         show(&format!("HTTP/1.1 {}\n{}\n{}\n", answer.status, headers.collect::<String>(), answer.body));
         let vip = self.virtual_address("demo");
-        let upstream = vip.and_then(|vip| self.node.stands_for(vip));
-        if let (Some(vip), Some(upstream)) = (vip, upstream) {
+        if let (Some(vip), Some(upstream)) = (vip, vip.and_then(|vip| self.node.stands_for(vip))) {
             say(&format!("    {upstream} stands for the virtual address {vip}"));
         }
+    }
+
+    async fn has_true_headers(&self, proxy: SocketAddr) -> bool {
+        let Ok(answer) = http::get(proxy, "demo.local", "/ping").await else { return false };
+        let upstream = self.virtual_address("demo").and_then(|vip| self.node.stands_for(vip));
         let seconds = answer.header("x-upstream-response-time").parse::<f64>();
         answer.header("x-request-id") == answer.field("request_id")
             && !answer.header("x-request-id").is_empty()
