@@ -42,7 +42,7 @@ impl Look {
 pub async fn look(config: &Config, swarm: &impl swarm::Read) -> Result<Look> {
     engine::supported(&swarm.identity().await?).map_err(anyhow::Error::msg)?;
     let desired = observer::observe_once(swarm).await?;
-    let mut settings = reconciler::Settings::default();
+    let mut settings = config.reconciler();
     let mut inventories: BTreeMap<ClusterName, (ClusterParts, Inventory)> = BTreeMap::new();
     let mut published = BTreeMap::new();
     for parts in config.clusters() {

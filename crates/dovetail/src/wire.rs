@@ -153,7 +153,7 @@ where
         let short_circuits = observer.short_circuits();
         let observer_status = spawn("observer".into(), looped(observer, reading, &end));
 
-        let mut settings = reconciler::Settings::default();
+        let mut settings = config.reconciler();
         let mut published = BTreeMap::new();
         let mut rollouts = BTreeMap::new();
         let mut targets = BTreeMap::new();

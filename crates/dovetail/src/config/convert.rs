@@ -34,6 +34,18 @@ pub struct ClusterParts {
 pub(super) type Complaint = (Vec<&'static str>, String);
 
 impl Config {
+    /// What the reconciler has to know beside the clusters.
+    pub fn reconciler(&self) -> reconciler::Settings {
+        let words = |words: &[super::Word]| words.iter().map(|word| word.0.clone()).collect();
+        let rule = |claim: &super::Claim| reconciler::ClaimRule {
+            hosts: claim.hosts.iter().map(|hosts| hosts.0.clone()).collect(),
+            stacks: words(&claim.stacks),
+            access_labels: words(&claim.access_labels),
+        };
+        let claims = reconciler::Claims { rules: self.claims.iter().map(rule).collect() };
+        reconciler::Settings { claims, ..reconciler::Settings::default() }
+    }
+
     /// Every cluster's settings, by name. [`super::parse`] has checked that they are possible.
     pub fn clusters(&self) -> Vec<ClusterParts> {
         self.clusters

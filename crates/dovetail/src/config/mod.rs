@@ -20,8 +20,8 @@ pub use convert::{ClusterParts, engine_endpoint};
 pub use entries::Entries;
 pub use read::{ConfigError, load, parse, read_word, schema};
 pub use scalars::{
-    AccessLog, Cluster, ErrorLogLevel, FailureAction, Forwarded, ImagePolicy, Instance, Listen, LogFormat, LogLevel,
-    NginxVersion, Parallelism, Port, PublishMode, Scalar, ServiceName, Size, Span, TlsProtocol, UpdateCheck,
+    AccessLog, Claimed, Cluster, ErrorLogLevel, FailureAction, Forwarded, ImagePolicy, Instance, Listen, LogFormat,
+    LogLevel, NginxVersion, Parallelism, Port, PublishMode, Scalar, ServiceName, Size, Span, TlsProtocol, UpdateCheck,
     UpdateOrder, Whole, Word, Workers,
 };
 
@@ -40,8 +40,25 @@ pub struct Config {
     pub admin: Admin,
     /// Labels for every object that Dovetail creates, such as UCP's `com.docker.ucp.access.label`.
     pub object_labels: Entries<String, String>,
+    /// Who may claim which hosts; without rules, everybody every host. A host that some rules are about may be claimed by
+    /// services that one of them admits, any other host by everybody.
+    pub claims: Vec<Claim>,
     /// The proxies: one service each, by a name of your choice (1 to 16 of `[a-z0-9-]`).
     pub clusters: Entries<Cluster, ClusterSettings>,
+}
+
+/// Who may claim some hosts; without stacks and access labels, nobody.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Claim {
+    /// The hosts: `shop.example.org`, all below it as `*.shop.example.org`, or `*` for every host and the default backend.
+    pub hosts: Vec<Claimed>,
+    /// Services of these stacks may.
+    #[serde(default)]
+    pub stacks: Vec<Word>,
+    /// And services whose `com.docker.ucp.access.label` is one of these or below one, such as /prod for /prod/shop.
+    #[serde(default)]
+    pub access_labels: Vec<Word>,
 }
 
 /// How the Docker Engine is reached.
@@ -350,6 +367,7 @@ impl Default for Config {
             log: Log::default(),
             admin: Admin::default(),
             object_labels: Entries::default(),
+            claims: Vec::new(),
             clusters: Entries(BTreeMap::from([(main, ClusterSettings::default())])),
         }
     }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use model::{ClusterName, InstanceName};
+use reconciler::HostPattern;
 
 /// A value that is written as one word or number.
 pub trait Scalar: Sized {
@@ -424,6 +425,14 @@ wrapped!(
     "an address and a port such as 127.0.0.1:8717",
     |text| text.parse().map_err(|_| "is no address with a port".to_owned()),
     { "type": "string", "examples": ["127.0.0.1:8717"] }
+);
+
+wrapped!(
+    /// Hosts that a rule is about.
+    Claimed(HostPattern),
+    "a host such as shop.example.org, all below it as *.shop.example.org, or * for every host",
+    |text| text.parse().map_err(|_| "is no host".to_owned()),
+    { "type": "string", "examples": ["*.shop.example.org"] }
 );
 
 wrapped!(

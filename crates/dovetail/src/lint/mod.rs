@@ -138,8 +138,9 @@ pub async fn check(file: &str, text: &str, settings: &Settings) -> Result<Checke
 /// The operator's judgement of every service.
 async fn judged(stack: &Stack, name: &str, config: Option<&Config>) -> swarm::Result<Report> {
     let any = any_cluster(stack);
-    let parts = config.unwrap_or(&any).clusters();
-    let mut settings = reconciler::Settings::default();
+    let config = config.unwrap_or(&any);
+    let parts = config.clusters();
+    let mut settings = config.reconciler();
     let mut published = BTreeMap::new();
     for part in parts {
         published.insert(part.name.clone(), Published::Nothing);
