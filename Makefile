@@ -1,6 +1,6 @@
 # Every recipe is a script that also runs by itself. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check images deploy undeploy bench engine-up engine-down
+.PHONY: help demo test test-nginx check images deploy undeploy bench engine-up engine-down
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
@@ -10,6 +10,9 @@ demo: ## the whole story on a throwaway Swarm, from nothing to a table of what w
 
 test: ## every test, end-to-end on a real engine included
 	@scripts/test
+
+test-nginx: ## the rendered files in each nginx that we render for (Debian only; fetches two, installs none)
+	@scripts/test-nginx
 
 check: ## format, lints, dependencies, documentation
 	@scripts/check

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use super::ValueError;
 
-/// A network or an address.
+/// A network or an address. Bits of the address behind the network's are 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cidr {
     address: IpAddr,
@@ -39,6 +39,17 @@ impl FromStr for Cidr {
             Some(Ok(length)) if length <= most => length,
             Some(_) => return Err(refuse()),
         };
+        // nginx warns of further bits, and they mean nothing.
+        let address = match address {
+            IpAddr::V4(address) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+                IpAddr::V4((address.to_bits() & mask).into())
+            }
+            IpAddr::V6(address) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
+                IpAddr::V6((address.to_bits() & mask).into())
+            }
+        };
         Ok(Self { address, length })
     }
 }
@@ -62,6 +73,12 @@ mod tests {
             ("10.1.2.3", "10.1.2.3/32"),
             ("fd00::/8", "fd00::/8"),
             ("0.0.0.0/0", "0.0.0.0/0"),
+            ("10.1.2.3/8", "10.0.0.0/8"),
+            ("10.1.2.3/31", "10.1.2.2/31"),
+            ("1.2.3.4/0", "0.0.0.0/0"),
+            ("fd00:1:2::3/20", "fd00::/20"),
+            ("::1/128", "::1/128"),
+            ("::1/0", "::/0"),
         ] {
             assert_eq!(written.parse::<Cidr>().unwrap().to_string(), read);
         }

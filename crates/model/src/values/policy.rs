@@ -12,7 +12,8 @@ pub struct RateLimit {
     pub requests: u32,
     /// ... in this time.
     pub period: RatePeriod,
-    /// So many more at once before any is refused.
+    /// So many more at once before any is refused. If nothing is said, all of the time's requests may come at once, as
+    /// those of one page do.
     pub burst: u32,
 }
 
@@ -50,7 +51,7 @@ impl FromStr for RateLimit {
         let requests = number(requests).filter(|requests| (1..=Self::MOST).contains(requests)).ok_or_else(refuse)?;
         let burst = match burst {
             Some(burst) => number(burst).filter(|burst| *burst <= Self::MOST).ok_or_else(refuse)?,
-            None => 0,
+            None => requests - 1,
         };
         Ok(Self { requests, period, burst })
     }
@@ -63,7 +64,7 @@ impl fmt::Display for RateLimit {
             RatePeriod::Minute => "m",
         };
         write!(f, "{}r/{period}", self.requests)?;
-        if self.burst > 0 { write!(f, ",burst={}", self.burst) } else { Ok(()) }
+        if self.burst.checked_add(1) != Some(self.requests) { write!(f, ",burst={}", self.burst) } else { Ok(()) }
     }
 }
 
@@ -133,7 +134,13 @@ mod tests {
 
     #[test]
     fn rates_are_read() {
-        for (written, read) in [("10r/s", "10r/s"), ("30r/m,burst=20", "30r/m,burst=20"), ("5r/s, burst=0", "5r/s")] {
+        for (written, read) in [
+            ("10r/s", "10r/s"),
+            ("30r/m,burst=20", "30r/m,burst=20"),
+            ("5r/s, burst=0", "5r/s,burst=0"),
+            ("5r/s,burst=4", "5r/s"),
+            ("1r/m", "1r/m"),
+        ] {
             assert_eq!(written.parse::<RateLimit>().unwrap().to_string(), read);
         }
         for bad in ["", "10", "0r/s", "10r/h", "10 r/s", "+1r/s", "1r/s,burst", "1r/s,burst=-1", "1r/s;", "1000001r/s"]

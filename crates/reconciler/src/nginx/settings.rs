@@ -38,6 +38,9 @@ pub struct Settings {
     /// A file in the image with the authorities, in PEM, that must have signed the certificates of applications that are
     /// spoken to over TLS.
     pub backend_authorities: Text,
+    /// Whether clients stay at one task by their address, wherever all services are in task mode and nothing else is
+    /// said: Interlock's `IPHash`.
+    pub ip_hash: bool,
     /// Modules to load, by their files in the image.
     pub dynamic_modules: Vec<Text>,
     /// Lines as they are.
@@ -191,6 +194,7 @@ impl Default for Settings {
             ssl_protocols: BTreeSet::from([TlsProtocol::V1_2, TlsProtocol::V1_3]),
             ssl_ciphers: text("HIGH:!aNULL:!MD5"),
             backend_authorities: text("/etc/ssl/certs/ca-certificates.crt"),
+            ip_hash: false,
             dynamic_modules: Vec::new(),
             extra: ExtraLines::default(),
             trailing_slash_redirect: false,

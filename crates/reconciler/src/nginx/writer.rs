@@ -30,8 +30,6 @@ pub(super) enum Value<'a> {
     Upstream(Upstream<'a>),
     /// Whereto a request is passed on; with a `/` in the place of the path that the location names, if so wished.
     To(Scheme, Upstream<'a>, bool),
-    /// A variable that belongs to an upstream.
-    Variable(&'static str, Upstream<'a>),
     /// A host in a `map` with `hostnames`.
     MapHost(&'a Host),
     Path(&'a Path),
@@ -39,6 +37,8 @@ pub(super) enum Value<'a> {
     Below(&'a Path, &'static str),
     /// The file of a secret in the proxy's container.
     Secret(&'a SecretName),
+    /// The variable with what a client is known by where this cookie makes it stay at one server.
+    Sticky(&'a CookieName),
     /// A pattern that finds the cookie in a `Cookie` header, and keeps its value in `$dovetail_cookie`.
     CookiePattern(&'a CookieName),
     /// Where a request is redirected, its path and query included.
@@ -180,7 +180,6 @@ impl Writer {
                 let end = if root { "/" } else { "" };
                 self.text.push_str(&format!("{}://{}{end}", scheme.as_str(), upstream.name()));
             }
-            Value::Variable(kind, upstream) => self.text.push_str(&format!("$dovetail_{kind}_{}", upstream.digest())),
             // With a backslash the words that mean something else in a `map` are names like any other.
             Value::MapHost(host) => {
                 if matches!(host.as_str(), "default" | "hostnames" | "include" | "volatile") {
@@ -196,6 +195,9 @@ impl Writer {
             }
             // Letters, digits, `-`, `_` and `.`.
             Value::Secret(name) => self.text.push_str(&format!("/run/secrets/{name}")),
+            Value::Sticky(name) => {
+                self.text.push_str(&format!("$dovetail_sticky_{}", Digest::of(name.as_str().as_bytes()).name()));
+            }
             Value::CookiePattern(name) => {
                 let name = name.as_str().replace('.', r"\.");
                 self.text.push_str(&format!(r#""~(?:^|; *){name}=(?<dovetail_cookie>[^;]+)""#));

@@ -1,6 +1,9 @@
 //! `nginx.conf`: what is said once for all routes.
 
-use model::{Host, ProxySpec};
+use std::collections::BTreeSet;
+
+use model::values::CookieName;
+use model::{Host, ProxySpec, Route, Sticky};
 
 use super::super::settings::TlsProtocol;
 use super::super::settings::{AccessLog, ErrorLogLevel, Forwarded, Settings, Workers};
@@ -48,6 +51,7 @@ pub(super) fn text(spec: &ProxySpec, layout: &Layout<'_>) -> String {
         requests(writer, settings, &way);
         writer.blank();
         responses(writer, settings);
+        sticky_cookies(writer, spec);
         tls(writer, settings);
         if settings.proxy_protocol {
             routes::health_server(writer, settings);
@@ -92,8 +96,9 @@ fn hashes(writer: &mut Writer, spec: &ProxySpec) {
     let count = (hosts().count() as u64 * 2).next_power_of_two().max(1024);
     writer.line("server_names_hash_bucket_size", &[Value::Number(bucket)]);
     writer.line("server_names_hash_max_size", &[Value::Number(count)]);
-    writer.line("variables_hash_bucket_size", &[Value::Number(128)]);
-    writer.line("variables_hash_max_size", &[Value::Number(2048)]);
+    writer.line("variables_hash_bucket_size", &[Value::Number(1024)]);
+    let variables = cookies(spec).len() as u64;
+    writer.line("variables_hash_max_size", &[Value::Number((variables * 2).next_power_of_two().max(2048))]);
 }
 
 /// How clients are treated.
@@ -169,7 +174,10 @@ fn request_variables(writer: &mut Writer, settings: &Settings) -> Way {
 /// What a request says about its way, if a trusted balancer sent it.
 fn trusted_variables(writer: &mut Writer, settings: &Settings) {
     let trusted = "$dovetail_trusted";
-    writer.block("geo", &[Value::Word("$realip_remote_addr"), Value::Word(trusted)], |writer| {
+    // Past the hop by which TLS comes where some of it is passed through, the sender is a socket.
+    let entries = [("default", "$realip_remote_addr"), ("unix:", "$proxy_protocol_addr")];
+    map(writer, "$realip_remote_addr", "$dovetail_sender", &entries);
+    writer.block("geo", &[Value::Word("$dovetail_sender"), Value::Word(trusted)], |writer| {
         writer.line("default", &[Value::Number(0)]);
         for network in &settings.trusted_proxies {
             writer.line("", &[Value::Network(*network), Value::Number(1)]);
@@ -182,7 +190,7 @@ fn trusted_variables(writer: &mut Writer, settings: &Settings) {
         "$proxy_add_x_forwarded_for"
     } else {
         // The client is in the list already; what is missing in it is the balancer itself.
-        let entries = [("default", r#""$http_x_forwarded_for, $realip_remote_addr""#), ("''", "$realip_remote_addr")];
+        let entries = [("default", r#""$http_x_forwarded_for, $dovetail_sender""#), ("''", "$dovetail_sender")];
         map(writer, "$http_x_forwarded_for", "$dovetail_added_forwarded_for", &entries);
         "$dovetail_added_forwarded_for"
     };
@@ -277,6 +285,30 @@ pub(super) fn info_headers(writer: &mut Writer, settings: &Settings) {
     }
 }
 
+/// The cookies by which clients stay at one server.
+fn cookies(spec: &ProxySpec) -> BTreeSet<&CookieName> {
+    fn cookie(route: &Route) -> Option<&CookieName> {
+        match &route.options.sticky {
+            Some(Sticky::Cookie(cookie)) => Some(cookie),
+            Some(Sticky::ClientAddress) | None => None,
+        }
+    }
+    let routes = spec.groups.iter().chain(&spec.default_backend).flat_map(|group| &group.routes);
+    routes.filter_map(cookie).collect()
+}
+
+/// What a client is known by, for each of these cookies. Here and not with the routes, since many services have theirs
+/// under one name, and nginx takes milliseconds to read a `map`.
+fn sticky_cookies(writer: &mut Writer, spec: &ProxySpec) {
+    for cookie in cookies(spec) {
+        writer.block("map", &[Value::Word("$http_cookie"), Value::Sticky(cookie)], |writer| {
+            // A request without the cookie goes anywhere: an empty key would send all of them to one task.
+            writer.line("default", &[Value::Word("$request_id")]);
+            writer.line("", &[Value::CookiePattern(cookie), Value::Word("$dovetail_cookie")]);
+        });
+    }
+}
+
 /// How TLS is spoken, whoever the certificate is of.
 fn tls(writer: &mut Writer, settings: &Settings) {
     let protocols: Vec<Value<'_>> = settings
@@ -296,6 +328,9 @@ fn tls(writer: &mut Writer, settings: &Settings) {
     // Each proxy would have keys of its own, and a ticket resumes a session past the check of a client's certificate
     // in releases of nginx before 1.27.4.
     writer.line("ssl_session_tickets", &[Value::Word("off")]);
+    // Whether a request is for another host than the connection.
+    let same = r#""~*^(?<named>[^ ]+) \k<named>$""#;
+    map(writer, r#""$ssl_server_name $host""#, "$dovetail_misdirected", &[("default", "1"), (same, "''")]);
     writer.line("limit_req_status", &[Value::Number(429)]);
     // A redirect names the path only: behind a balancer, nginx knows neither the scheme nor the port.
     writer.line("absolute_redirect", &[Value::Word("off")]);

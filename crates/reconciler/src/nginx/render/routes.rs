@@ -74,10 +74,22 @@ pub(super) fn default_text(spec: &ProxySpec, layout: &Layout<'_>) -> String {
         match group.and_then(|group| over_tls(group).map(|answered| (group, answered))) {
             Some((group, answered)) => {
                 certificate(writer, group);
+                if certified(group) {
+                    // In releases before 1.27.4 a session that this server began could be resumed for another host, past
+                    // the check of the certificate that is wanted there.
+                    writer.line("ssl_session_cache", &[Value::Word("off")]);
+                }
                 strict_transport_security(writer, group, layout.settings);
                 answers(writer, group, answered, layout);
             }
-            None => writer.line("ssl_reject_handshake", &[Value::Word("on")]),
+            None => {
+                writer.line("ssl_reject_handshake", &[Value::Word("on")]);
+                // A connection that was made for another host: browsers share one where a certificate is for both.
+                // Told so, they make one of its own, which may be passed through.
+                writer.block("location", &[Value::Word("/")], |writer| {
+                    writer.line("return", &[Value::Number(421)]);
+                });
+            }
         }
     });
     writer.finish()
@@ -100,9 +112,7 @@ fn plain(group: &Group) -> Option<Answers<'_>> {
     if let Some(redirect) = redirect(group, Scheme::Http) {
         return Some(Answers::Redirect(redirect));
     }
-    // A client that has to show a certificate cannot show it here.
-    let certified = matches!(&group.tls, Some(Tls::Terminate { client_ca: Some(_), .. }));
-    if group.ssl_only || certified {
+    if tls_only(group) {
         return Some(Answers::ToTls);
     }
     (!group.routes.is_empty()).then_some(Answers::Routes)
@@ -116,9 +126,22 @@ fn over_tls(group: &Group) -> Option<Answers<'_>> {
     Some(redirect(group, Scheme::Https).map_or(Answers::Routes, Answers::Redirect))
 }
 
-/// The group's redirect, as far as it does not lead to where the request is already.
+/// Whether clients must show a certificate.
+fn certified(group: &Group) -> bool {
+    matches!(&group.tls, Some(Tls::Terminate { client_ca: Some(_), .. }))
+}
+
+/// Whether plain HTTP leads to TLS. A client that has to show a certificate cannot do so over plain HTTP.
+fn tls_only(group: &Group) -> bool {
+    group.ssl_only || certified(group)
+}
+
+/// The group's redirect, as far as it does not lead to where the request is already, nor to where it is sent back from.
 fn redirect(group: &Group, scheme: Scheme) -> Option<&RedirectTo> {
-    group.redirect.as_ref().filter(|to| to.scheme != scheme || !group.hosts.contains(&to.host))
+    let leads_back = |to: &RedirectTo| {
+        group.hosts.contains(&to.host) && (to.scheme == scheme || to.scheme == Scheme::Http && tls_only(group))
+    };
+    group.redirect.as_ref().filter(|to| !leads_back(to))
 }
 
 /// Whether one server does for both listeners.
@@ -172,6 +195,13 @@ fn certificate(writer: &mut Writer, group: &Group) {
         writer.line("ssl_client_certificate", &[Value::Secret(authorities)]);
         writer.line("ssl_verify_client", &[Value::Word("on")]);
         writer.line("ssl_verify_depth", &[Value::Number(4)]);
+        if !group.hosts.is_empty() {
+            // nginx itself compares only with a name that is a server's. A certificate that the default backend's
+            // authorities signed, on a connection for nobody in particular, would do for every host.
+            writer.block("if", &[Value::Word("($dovetail_misdirected)")], |writer| {
+                writer.line("return", &[Value::Number(421)]);
+            });
+        }
     }
 }
 

@@ -20,21 +20,22 @@ const PASSTHROUGH_SOCKET: &str = "unix:/var/run/dovetail-passthrough.sock";
 /// The upstreams, and the table from name to upstream; both by the group's first host.
 pub(super) fn texts(spec: &ProxySpec, settings: &Settings) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
     let (mut all_upstreams, mut all_names) = (BTreeMap::new(), BTreeMap::new());
-    let default_passed = default(spec).is_some();
     for group in spec.groups.iter().chain(default(spec)) {
         // No host holds a parenthesis.
         let key = || group.hosts.first().map_or("(default)", Host::as_str).to_owned();
-        let to = match (&group.tls, default_passed) {
-            (Some(Tls::Passthrough), _) => Value::Upstream(name(group)),
-            // It must not go where unknown names go.
-            (Some(Tls::Terminate { .. }), true) => Value::Word("''"),
-            _ => continue,
+        let to = match &group.tls {
+            Some(Tls::Passthrough) => Value::Upstream(name(group)),
+            // It must not go where a star or unknown names go.
+            Some(Tls::Terminate { .. }) => Value::Word("''"),
+            None => continue,
         };
-        let mut names = Writer::default();
-        for host in &group.hosts {
-            names.line("", &[Value::MapHost(host), to]);
+        if !group.hosts.is_empty() {
+            let mut names = Writer::default();
+            for host in &group.hosts {
+                names.line("", &[Value::MapHost(host), to]);
+            }
+            all_names.insert(key(), names.finish());
         }
-        all_names.insert(key(), names.finish());
         if !group.passthrough.is_empty() {
             let mut upstreams = Writer::default();
             upstreams::of_stream(&mut upstreams, name(group), &group.passthrough, spec, settings);

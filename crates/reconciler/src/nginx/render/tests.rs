@@ -70,6 +70,9 @@ fn an_empty_spec_answers_unknown_hosts() {
     server {
         listen 443 ssl http2 default_server;
         ssl_reject_handshake on;
+        location / {
+            return 421;
+        }
     }
     "#);
 }

@@ -10,21 +10,14 @@ use super::super::writer::{Upstream, Value, Writer};
 
 /// The upstream of a route, with what decides who gets a request.
 pub(super) fn of_route(writer: &mut Writer, name: Upstream<'_>, route: &Route, spec: &ProxySpec, settings: &Settings) {
-    if let Some(Sticky::Cookie(cookie)) = &route.options.sticky {
-        let key = [Value::Word("$http_cookie"), Value::Variable("sticky", name)];
-        writer.block("map", &key, |writer| {
-            // A request without the cookie goes anywhere: an empty key would send all of them to one task.
-            writer.line("default", &[Value::Word("$request_id")]);
-            writer.line("", &[Value::CookiePattern(cookie), Value::Word("$dovetail_cookie")]);
-        });
-    }
-    let most = if route.options.sticky.is_some() { MOST_OF_A_HASH } else { MOST };
+    let sticky = sticky(route, spec, settings);
+    let most = if sticky.is_some() { MOST_OF_A_HASH } else { MOST };
     writer.block("upstream", &[Value::Upstream(name)], |writer| {
         zone(writer, name, &route.services, spec, settings);
-        match &route.options.sticky {
+        match sticky {
             None => {}
-            Some(Sticky::Cookie(_)) => {
-                writer.line("hash", &[Value::Variable("sticky", name), Value::Word("consistent")]);
+            Some(Sticky::Cookie(cookie)) => {
+                writer.line("hash", &[Value::Sticky(cookie), Value::Word("consistent")]);
             }
             // nginx's `ip_hash` looks at three bytes of the address, and moves everyone when a server comes or goes.
             Some(Sticky::ClientAddress) => {
@@ -40,6 +33,14 @@ pub(super) fn of_route(writer: &mut Writer, name: Upstream<'_>, route: &Route, s
         }
     });
     writer.blank();
+}
+
+/// What keeps a client at one server: what the route says, else what the cluster's administrator says. Behind a VIP
+/// clients go where Swarm sends them, and two VIPs are no two tasks.
+fn sticky<'a>(route: &'a Route, spec: &ProxySpec, settings: &Settings) -> Option<&'a Sticky> {
+    let tasks = |id| spec.contributions.get(id).is_some_and(|from| from.mode == BackendMode::Task);
+    let by_address = settings.ip_hash && route.services.iter().all(tasks);
+    route.options.sticky.as_ref().or(by_address.then_some(&Sticky::ClientAddress))
 }
 
 /// The upstream of those who get the bytes of TLS connections.

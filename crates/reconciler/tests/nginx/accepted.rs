@@ -1,0 +1,72 @@
+//! What nginx accepts.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use dovetail_reconciler::nginx::{self, AccessLog, ErrorLogLevel, Forwarded};
+use model::{BackendMode, Service};
+
+use crate::support::{FIRST, SECOND, accepted, files, service};
+
+#[test]
+fn nginx_accepts_every_choice_of_settings() {
+    let services = [
+        service("vip", "demo.local", BackendMode::Vip, &[FIRST], 80),
+        service("tasks", "demo.local,*.demo.local", BackendMode::Task, &[FIRST, SECOND], 80),
+    ];
+    let trusted = || ["10.0.0.0/8", "192.168.1.1", "fd00::/8"].map(|network| network.parse().unwrap()).into();
+    let default = nginx::Settings::default;
+    for (what, settings) in [
+        ("default", default()),
+        ("overwrite", nginx::Settings { forwarded: Forwarded::Overwrite, ..default() }),
+        ("keep from trusted", nginx::Settings { trusted_proxies: trusted(), ..default() }),
+        ("PROXY protocol", nginx::Settings { proxy_protocol: true, ..default() }),
+        ("trusted PROXY protocol", nginx::Settings { proxy_protocol: true, trusted_proxies: trusted(), ..default() }),
+        ("no x- headers", nginx::Settings { hide_info_headers: true, ..default() }),
+        ("JSON", nginx::Settings { access_log: AccessLog::Json, error_log_level: ErrorLogLevel::Info, ..default() }),
+        ("trace", nginx::Settings { access_log: AccessLog::Trace, forwarded: Forwarded::Overwrite, ..default() }),
+        ("no log", nginx::Settings { access_log: AccessLog::Off, ..default() }),
+        ("no keep-alive", nginx::Settings { upstream_keepalive: 0, ..default() }),
+        ("odd sizes", nginx::Settings { upstream_zone_size: 70_001, proxy_buffer_size: 1025, ..default() }),
+        ("short times", nginx::Settings { connect_timeout: Duration::from_millis(1), ..default() }),
+    ] {
+        accepted(what, &services, &settings);
+        accepted(what, &[], &settings);
+    }
+}
+
+#[test]
+fn nginx_accepts_long_names_strange_names_and_many_of_them() {
+    let settings = nginx::Settings::default();
+    let one = [FIRST];
+    let long = format!("{}.{}.{}.{}", "a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(61));
+    let strange = service("x }\nevil; \"$y' #\u{0}", "_a_.local,10.0.0.1,xn--a,a--b.local", BackendMode::Vip, &one, 1);
+    let wild = service("wild", "*.local,*.a.local,a.local,_any.local", BackendMode::Vip, &one, 1);
+    let longest = service(&"n".repeat(9000), &format!("{long},*.{}", &long[2..]), BackendMode::Vip, &one, 65535);
+    accepted("long and strange names", &[strange, wild, longest], &settings);
+
+    let many: Vec<Service> = (0..3000)
+        .map(|n| {
+            service(&format!("s{n}"), &format!("host-{n}.example.org,*.{n}.example.org"), BackendMode::Vip, &one, 80)
+        })
+        .collect();
+    accepted("3000 services", &many, &settings);
+
+    let addresses: Vec<Ipv4Addr> =
+        (0..3000_u16).map(|n| Ipv4Addr::new(10, 0, (n / 250) as u8, (n % 250) as u8)).collect();
+    for count in [1, 30, 31, 32, 33, 100, 500, 3000] {
+        let large = service("large", "large.local", BackendMode::Task, &addresses[..count], 80);
+        accepted(&format!("{count} tasks"), &[large], &settings);
+    }
+    let hosts: Vec<String> = (0..5000).map(|n| format!("host-{n}.example.org")).collect();
+    accepted("5000 hosts", &[service("hosts", &hosts.join(","), BackendMode::Vip, &one, 80)], &settings);
+}
+
+#[test]
+fn the_command_and_the_main_file_belong_together() {
+    let main = &files(&[], &nginx::Settings::default())[nginx::MAIN_FILE];
+    assert_eq!(main.matches("daemon off;").count(), 1);
+    assert!(!nginx::COMMAND.join(" ").contains("daemon"));
+    assert!(nginx::COMMAND.contains(&nginx::MAIN_FILE));
+    assert!(nginx::MAIN_FILE.starts_with('/'));
+}

@@ -1,0 +1,13 @@
+//! What is asked for, applications, the proxy, and clients.
+
+mod backend;
+mod http;
+mod proxy;
+mod services;
+mod tls;
+
+pub use backend::{Backend, FIRST, GONE, SECOND};
+pub use http::{Response, exchange, get};
+pub use proxy::{Proxy, accepted};
+pub use services::{at, files, service, with};
+pub use tls::{Authority, Client, Identity};
