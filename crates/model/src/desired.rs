@@ -33,6 +33,9 @@ pub struct Service {
     pub created_at: CreatedAt,
     /// The stack it belongs to, if any.
     pub stack: Option<String>,
+    /// Its label `com.docker.ucp.access.label`, by which rules may say who claims a host. Without such rules it routes
+    /// nothing, but whether there are any is not known where changes are judged: another one counts as routing.
+    pub access_label: Option<String>,
     /// Its routing labels as written, for explanations.
     pub labels: BTreeMap<String, String>,
     /// What the labels ask for, or everything that is wrong with them.

@@ -94,6 +94,8 @@ pub const ROUTING: [&str; 29] = [
     FAIL_TIMEOUT,
 ];
 
+/// Whose a service is to UCP: a path such as `/prod/shop`.
+pub const UCP_ACCESS: &str = "com.docker.ucp.access.label";
 /// The stack that `docker stack deploy` made an object for.
 pub const STACK: &str = "com.docker.stack.namespace";
 

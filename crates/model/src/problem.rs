@@ -35,6 +35,12 @@ impl Problem {
         self
     }
 
+    /// Names the label at fault, where its value says nothing.
+    pub fn about(mut self, label: &str) -> Self {
+        self.label = Some(label.to_owned());
+        self
+    }
+
     /// Says what would be accepted.
     pub fn allowed(mut self, allowed: impl Into<String>) -> Self {
         self.allowed = Some(allowed.into());
@@ -119,6 +125,12 @@ codes! {
     StaleTasks = "stale_tasks",
     /// An older service on the same host says something else.
     Conflict = "conflict",
+    /// A service of another stack has the same host.
+    SharedHost = "shared_host",
+    /// A rule of the cluster does not let it have a host.
+    ClaimRefused = "claim_refused",
+    /// TLS is asked for, and the cluster's proxies publish no port for it.
+    NoHttpsPort = "no_https_port",
     /// A label names a secret that does not exist.
     UnknownSecret = "unknown_secret",
     /// Its part of the proxy's files is larger than a config object may be.

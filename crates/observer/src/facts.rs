@@ -125,6 +125,7 @@ impl Facts {
             name: read.name.clone(),
             created_at: read.created_at,
             stack: read.labels.get(labels::STACK).cloned(),
+            access_label: read.labels.get(labels::UCP_ACCESS).cloned(),
             labels: reading.labels,
             asked: reading.asked,
             warnings: reading.warnings,

@@ -66,6 +66,8 @@ reasons! {
         TasksStale = "tasks_stale",
         /// Its stack, which resolves bare network names.
         StackChanged = "stack_changed",
+        /// Its UCP access label, by which rules may say who claims a host.
+        AccessChanged = "access_changed",
     }
 }
 
@@ -126,7 +128,19 @@ fn routing(old: &Facts, new: &Facts) -> Option<Routing> {
 
 fn service_routing(old: &model::Service, new: &model::Service) -> Option<Routing> {
     // No `..`: a field that is added must find its reason.
-    let model::Service { id, name, created_at, stack, labels, asked, warnings, scale, networks, backends } = old;
+    let model::Service {
+        id,
+        name,
+        created_at,
+        stack,
+        access_label,
+        labels,
+        asked,
+        warnings,
+        scale,
+        networks,
+        backends,
+    } = old;
     debug_assert!(
         (id, name, created_at) == (&new.id, &new.name, &new.created_at),
         "Swarm changes neither the name nor the time of creation of {id}"
@@ -167,7 +181,10 @@ fn service_routing(old: &model::Service, new: &model::Service) -> Option<Routing
             return Some(Routing::RoutingLabels);
         }
     }
-    if *stack != new.stack { Some(Routing::StackChanged) } else { None }
+    if *stack != new.stack {
+        return Some(Routing::StackChanged);
+    }
+    if *access_label != new.access_label { Some(Routing::AccessChanged) } else { None }
 }
 
 /// The first reason for which two readings differ; `None` exactly if they are equal.

@@ -21,7 +21,10 @@ fn main() {
     println!("{:>9}  {:>11}  {:>11}  {:>13}  {:>9}", "services", "compile", "+ render", "a service", "files");
     for services in [100, 1000, 10_000] {
         let cluster = ClusterName::parse("main").expect("a name");
-        let settings = Settings { clusters: BTreeMap::from([(cluster.clone(), ClusterSettings::default())]) };
+        let settings = Settings {
+            clusters: BTreeMap::from([(cluster.clone(), ClusterSettings::default())]),
+            ..Settings::default()
+        };
         let published = BTreeMap::from([(cluster.clone(), Published::Nothing)]);
         let desired = desired(services);
         let decide = || compile(&desired, &published, &settings);
@@ -76,6 +79,7 @@ fn desired(services: u32) -> Desired {
             name: format!("service-{number}"),
             created_at: CreatedAt(i64::from(number)),
             stack: None,
+            access_label: None,
             labels: BTreeMap::new(),
             asked: Ok(Request {
                 hosts: BTreeSet::from([Host::parse(&format!("{number}.example.org")).expect("a host")]),

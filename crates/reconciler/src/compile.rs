@@ -17,7 +17,7 @@ use model::{
 
 use crate::endpoints::{self, Found};
 use crate::groups::{self, Contributions, Grouped};
-use crate::holds::{self, Holds, Standing};
+use crate::holds::{Holds, Standing};
 use crate::joining;
 use crate::network::{self, Question};
 use crate::nginx;
@@ -58,13 +58,15 @@ pub fn compile(desired: &Desired, published: &BTreeMap<ClusterName, Published>, 
             if let Ok(Live { manifest: Some(live), last_good: Some(last_good), holds }) =
                 Live::of(published.get(cluster))
             {
-                hold_back(&mut contributions, last_good, holds, &mut report);
-                if settings.clusters[cluster].networks.is_none() && holds::a_join_failed(last_good, holds) {
+                let weighed = Holds::weigh(contributions.iter().map(|(id, from)| (id, &**from)), last_good, holds);
+                hold_back(&mut contributions, &weighed, &mut report);
+                if settings.clusters[cluster].networks.is_none() && weighed.a_join_failed() {
                     join_one_by_one(&mut contributions, live, last_good, desired, &mut report);
                 }
             }
             refuse_split_over_tls(&mut contributions, &mut report);
             refuse_too_large(&mut contributions, &mut report);
+            warn(settings.claims.shared(&contributions, desired), &mut report);
             (cluster.clone(), assemble(cluster, contributions, &mut report))
         })
         .collect();
@@ -141,6 +143,14 @@ fn decide(
         return None;
     };
     about.cluster = Some(cluster.clone());
+    if let Some(problem) = settings.claims.refuse(service, &request.hosts, request.default_backend) {
+        about.problems.push(problem);
+        return None;
+    }
+    if request.options.host.tls.is_some() && cluster_settings.nginx.published_https.is_none() {
+        let message = format!("it asks for TLS, and the proxies of {cluster} publish no port for HTTPS");
+        about.warnings.push(Problem::new(Code::NoHttpsPort, message));
+    }
     let live = match Live::of(published.get(cluster)) {
         Ok(live) => live,
         Err(reason) => {
@@ -226,8 +236,7 @@ fn contribute(
 
 /// Puts the last good contribution, if there is one, in the place of those that are suspected of having broken a
 /// rollout.
-fn hold_back(contributions: &mut Contributions, last_good: &Manifest, holds: &[Hold], report: &mut Report) {
-    let weighed = Holds::weigh(contributions.iter().map(|(id, from)| (id, &**from)), last_good, holds);
+fn hold_back(contributions: &mut Contributions, weighed: &Holds<'_>, report: &mut Report) {
     let suspects = contributions.iter().filter_map(|(id, from)| match weighed.judge(id, from) {
         Standing::Clear => None,
         Standing::Suspect { reason, last_good } => Some((id.clone(), reason, last_good)),
@@ -303,6 +312,14 @@ fn refuse(id: &ServiceId, problem: Problem, report: &mut Report) {
     about.endpoints.clear();
 }
 
+fn warn(warnings: Vec<(ServiceId, Problem)>, report: &mut Report) {
+    for (id, warning) in warnings {
+        if let Some(about) = report.services.get_mut(&id) {
+            about.warnings.push(warning);
+        }
+    }
+}
+
 fn largest_of_a_group_too_large(contributions: &Contributions) -> Option<(ServiceId, usize)> {
     // Nearly always everything together is far below the limit, and no group needs to be looked at.
     if contributions.values().map(|contribution| nginx::weight(contribution)).sum::<usize>() <= nginx::PIECE_LIMIT {
@@ -326,11 +343,7 @@ fn largest_of_a_group_too_large(contributions: &Contributions) -> Option<(Servic
 /// from the cluster, where it finds networks that no candidate is on. Here a generation would depend on who is.
 fn assemble(cluster: &ClusterName, contributions: Contributions, report: &mut Report) -> ProxySpec {
     let Grouped { groups, default_backend, conflicts } = groups::group(&contributions);
-    for (id, problem) in conflicts {
-        if let Some(about) = report.services.get_mut(&id) {
-            about.warnings.push(problem);
-        }
-    }
+    warn(conflicts, report);
     ProxySpec {
         cluster: cluster.clone(),
         groups,

@@ -85,7 +85,8 @@ pub(crate) fn split_over_tls(contributions: &Contributions) -> Vec<(ServiceId, P
 /// Those who answer something, the oldest first.
 type Members<'a> = Vec<(&'a ServiceId, &'a Contribution)>;
 
-fn oldest_first(contributions: &Contributions) -> Members<'_> {
+/// Everybody by age.
+pub(crate) fn oldest_first(contributions: &Contributions) -> Members<'_> {
     let mut members: Members<'_> = contributions.iter().map(|(id, from)| (id, &**from)).collect();
     members.sort_by_key(|(id, from)| (from.created_at, *id));
     members
@@ -185,7 +186,7 @@ impl Conflicts {
         path: Option<&Path>,
     ) {
         let entry = self.0.entry((id.clone(), label)).or_insert_with(|| {
-            let path = path.filter(|path| !path.is_root()).map(Path::as_str).unwrap_or_default();
+            let path = path.filter(|path| !path.is_root()).map(|path| format!(" at {path}")).unwrap_or_default();
             (format!("has no effect {}{path}: the older service {} says something else", on(host), oldest.name), 0)
         });
         entry.1 += 1;
@@ -203,3 +204,6 @@ impl Conflicts {
 fn on(host: Option<&Host>) -> String {
     host.map_or_else(|| "for the default backend".to_owned(), |host| format!("on {host}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,12 +36,6 @@ pub(crate) enum Unit {
     Service(ServiceId, Digest),
 }
 
-/// Whether a generation that joined networks has failed, and is held for it.
-pub(crate) fn a_join_failed(last_good: &Manifest, holds: &[Hold]) -> bool {
-    let weighed = Holds::weigh(std::iter::empty(), last_good, holds);
-    holds.iter().any(|hold| !hold.by_hand && weighed.joined(hold))
-}
-
 /// The holds on one cluster, and who is kept out for them.
 #[derive(Debug)]
 pub(crate) struct Holds<'a> {
@@ -74,6 +68,11 @@ impl<'a> Holds<'a> {
         let failed: Vec<BTreeSet<Unit>> = failed.filter(|set| !set.is_empty()).collect();
         weighed.out = kept_out(&failed, &present);
         weighed
+    }
+
+    /// Whether a generation that joined networks has failed, and is held for it.
+    pub(crate) fn a_join_failed(&self) -> bool {
+        self.holds.iter().any(|hold| !hold.by_hand && self.joined(hold))
     }
 
     fn joined(&self, hold: &Hold) -> bool {

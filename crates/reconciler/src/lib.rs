@@ -12,6 +12,7 @@
 mod bisect;
 mod bundle;
 mod check;
+mod claims;
 mod compile;
 mod counters;
 mod endpoints;
@@ -29,6 +30,7 @@ mod settings;
 
 pub use bundle::{bundle, target};
 pub use check::{Violation, check};
+pub use claims::{ClaimRule, Claims, HostPattern};
 pub use compile::{Compiled, compile};
 pub use counters::Counters;
 pub use pass::Reconciler;

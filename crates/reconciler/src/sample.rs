@@ -1,13 +1,18 @@
 //! Small inputs for tests.
 
+mod any_options;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
+use model::values::SecretName;
 use model::{
     BackendMode, Backends, ClusterName, Contribution, CreatedAt, Desired, Digest, Host, Manifest, Network, Options,
-    Publication, Published, Request, Scale, Secrets, Service, ServiceId, Task,
+    Publication, Published, Request, Scale, SecretId, Secrets, Service, ServiceId, Task,
 };
+
+pub(crate) use any_options::{HOSTS, any_options, secret_names};
 
 use crate::{ClusterSettings, Settings};
 
@@ -16,7 +21,7 @@ pub(crate) fn main_cluster() -> ClusterName {
 }
 
 pub(crate) fn settings() -> Settings {
-    Settings { clusters: BTreeMap::from([(main_cluster(), ClusterSettings::default())]) }
+    Settings { clusters: BTreeMap::from([(main_cluster(), ClusterSettings::default())]), ..Settings::default() }
 }
 
 pub(crate) fn nothing_published() -> BTreeMap<ClusterName, Published> {
@@ -30,6 +35,7 @@ fn service(name: &str, hosts: &str, network: &str, mode: BackendMode, backends: 
         name: name.to_owned(),
         created_at: CreatedAt(0),
         stack: None,
+        access_label: None,
         labels: BTreeMap::new(),
         asked: Ok(Request {
             hosts: hosts.split(',').filter(|host| !host.is_empty()).map(|host| Host::parse(host).unwrap()).collect(),
@@ -81,6 +87,16 @@ pub(crate) fn desired(services: impl IntoIterator<Item = Service>) -> Desired {
         .map(|id| (id.clone(), Arc::new(Network { id: id.clone(), name: format!("net-{id}") })))
         .collect();
     Desired { services, networks, secrets: imbl::OrdMap::new() }
+}
+
+/// Secrets with the ids `id-NAME`.
+pub(crate) fn secrets(names: impl IntoIterator<Item = SecretName>) -> imbl::OrdMap<SecretName, SecretId> {
+    names.into_iter().map(|name| (name.clone(), SecretId::new(format!("id-{name}")))).collect()
+}
+
+/// Options as a manifest has them.
+pub(crate) fn options(written: serde_json::Value) -> Options {
+    serde_json::from_value(written).expect("options that read")
 }
 
 pub(crate) fn contribution(name: &str, hosts: &str, mode: BackendMode, network: &str, endpoint: &str) -> Contribution {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::ClusterName;
 
+use crate::claims::Claims;
 use crate::nginx;
 
 /// Every service cluster that is ours.
@@ -11,6 +12,8 @@ use crate::nginx;
 pub struct Settings {
     /// By name. No two serve the same `service_cluster`; if they do, the first by name has it.
     pub clusters: BTreeMap<ClusterName, ClusterSettings>,
+    /// Who may claim which host, in every cluster.
+    pub claims: Claims,
 }
 
 /// One service cluster.

@@ -221,6 +221,7 @@ fn nginx_settings(nginx: &Nginx, ports: &super::Ports) -> Result<nginx::Settings
             .collect(),
         ssl_ciphers: text("ssl_ciphers", &nginx.ssl_ciphers)?,
         backend_authorities: text("backend_authorities", &nginx.backend_authorities)?,
+        ip_hash: nginx.ip_hash,
         dynamic_modules: nginx
             .dynamic_modules
             .iter()

@@ -293,6 +293,9 @@ pub struct Nginx {
     /// A file in the image with the authorities, in PEM, that must have signed the certificates of applications that
     /// are spoken to over TLS.
     pub backend_authorities: Word,
+    /// Whether a client's address keeps it at one task, wherever all services are in task mode and have no label that says
+    /// how a client is kept.
+    pub ip_hash: bool,
     /// Modules to load, by their files in the image; an image whose `stream` is a module needs it here for
     /// `ssl_passthrough`.
     pub dynamic_modules: Vec<Word>,
@@ -470,6 +473,7 @@ impl Default for Nginx {
             ssl_ciphers: Word("HIGH:!aNULL:!MD5".into()),
             https_redirect_port: None,
             backend_authorities: Word("/etc/ssl/certs/ca-certificates.crt".into()),
+            ip_hash: false,
             dynamic_modules: Vec::new(),
             compat: Compat::default(),
             extra: Extra::default(),

@@ -1,8 +1,6 @@
 use std::fmt::Write as _;
-use std::num::NonZeroU16;
 
-use model::{BackendMode, Backends, CreatedAt, Digest, Fragment, Host, Route, Scale};
-use proptest::prelude::*;
+use model::{BackendMode, Backends, CreatedAt, Digest, Fragment, Route, Scale};
 
 use super::*;
 use crate::check::check;
@@ -239,6 +237,7 @@ fn a_cluster_that_is_not_read_has_no_spec_and_others_do() {
             (cluster("east"), of("east", Some("net-n1 net-n3"))),
             (cluster("west"), of("west", None)),
         ]),
+        ..Settings::default()
     };
     let published = BTreeMap::from([
         (cluster("east"), Published::Nothing),
@@ -281,113 +280,6 @@ fn a_service_too_large_for_a_file_is_refused_and_its_neighbours_are_not() {
     ");
 }
 
-// === Laws ===
-
-/// A service that may be routed, or wrong in any of several ways.
-fn any_service() -> impl Strategy<Value = Service> {
-    let name = prop::sample::select(vec!["a", "b", "c", "d", "e", "f"]);
-    let hosts = prop::sample::subsequence(vec!["x.local", "y.local", "*.y.local", "z.local"], 0..=3);
-    let network = prop::sample::select(vec!["n1", "n2"]);
-    (name, hosts, network, any::<bool>(), 0..4_usize, 0..3_i64, 0..8_u8).prop_map(
-        |(name, hosts, network, vip, tasks, created_at, oddity)| {
-            let hosts = hosts.join(",");
-            let addresses: Vec<String> = (0..tasks).map(|n| format!("10.0.{n}.{}", name.as_bytes()[0])).collect();
-            let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
-            let mut service = if vip {
-                vip_service(name, &hosts, network, "10.0.0.200")
-            } else {
-                tasks_service(name, &hosts, network, &addresses)
-            };
-            service.created_at = CreatedAt(created_at);
-            match oddity {
-                0 => service.scale = Scale::Zero,
-                1 => service.networks.clear(),
-                2 => service.asked = Err(vec![Problem::new(Code::BadPort, "no")]),
-                3 => request(&mut service).network = Some("}; evil \n $x".into()),
-                4 => request(&mut service).port = NonZeroU16::MAX,
-                5 => service.name = "}\nevil; \"$x".into(),
-                _ => {}
-            }
-            service
-        },
-    )
-}
-
-fn files(services: Vec<Service>) -> BTreeMap<String, String> {
-    let compiled = compile(&desired(services), &nothing_published(), &settings());
-    nginx::render(&compiled.specs[&main_cluster()], &nginx::Settings::default())
-}
-
-/// One service per name, the last.
-fn distinct(services: Vec<Service>) -> Vec<Service> {
-    services
-        .into_iter()
-        .map(|service| (service.id.clone(), service))
-        .collect::<BTreeMap<_, _>>()
-        .into_values()
-        .collect()
-}
-
-proptest! {
-    #[test]
-    fn every_spec_keeps_the_laws_and_every_candidate_is_reported(services in prop::collection::vec(any_service(), 0..8)) {
-        let desired = desired(services);
-        let compiled = compile(&desired, &nothing_published(), &settings());
-        prop_assert_eq!(check(&compiled.specs[&main_cluster()]), Ok(()));
-        prop_assert!(compiled.report.services.keys().eq(desired.services.keys()));
-        for (id, about) in &compiled.report.services {
-            let routed = compiled.specs[&main_cluster()].contributions.contains_key(id);
-            prop_assert_eq!(routed, matches!(about.verdict, Verdict::Routed { .. }));
-            prop_assert_eq!(matches!(about.verdict, Verdict::Refused), !about.problems.is_empty());
-        }
-    }
-
-    #[test]
-    fn order_of_insertion_is_irrelevant(services in prop::collection::vec(any_service(), 0..8)) {
-        let services = distinct(services);
-        let reversed = services.iter().rev().cloned().collect();
-        prop_assert_eq!(files(services), files(reversed));
-    }
-
-    #[test]
-    fn every_host_is_in_exactly_one_server(services in prop::collection::vec(any_service(), 0..8)) {
-        let compiled = compile(&desired(services.clone()), &nothing_published(), &settings());
-        let text: String = files(services).into_values().collect();
-        let mut wanted: Vec<String> = compiled.specs[&main_cluster()]
-            .contributions.values().flat_map(|from| &from.hosts).map(|host| format!("server_name {host};")).collect();
-        wanted.sort();
-        wanted.dedup();
-        let mut written: Vec<String> =
-            text.lines().map(|line| line.trim().to_owned()).filter(|line| line.starts_with("server_name ")).collect();
-        written.sort();
-        prop_assert_eq!(written, wanted);
-    }
-
-    #[test]
-    fn a_strange_service_changes_nobody_else(services in prop::collection::vec(any_service(), 0..6), strange in any_service()) {
-        let services: Vec<Service> = distinct(services).into_iter().filter(|service| service.id != strange.id).collect();
-        let main = main_cluster();
-        let before = compile(&desired(services.clone()), &nothing_published(), &settings());
-        let after = compile(&desired(services.iter().cloned().chain([strange.clone()])), &nothing_published(), &settings());
-        for id in services.iter().map(|service| &service.id) {
-            let (before, after) = (&before.report.services[id], &after.report.services[id]);
-            prop_assert_eq!(before, after);
-        }
-        let mut others = after.specs[&main].contributions.clone();
-        others.remove(&strange.id);
-        prop_assert_eq!(&others, &before.specs[&main].contributions);
-        // Groups that it is not in read as before.
-        let group = |compiled: &Compiled, host: &Host| {
-            compiled.specs[&main].groups.iter().find(|group| group.hosts.contains(host)).map(|group| group.routes[0].services.clone())
-        };
-        for host in before.specs[&main].groups.iter().flat_map(|group| &group.hosts) {
-            let mut now: Vec<_> = group(&after, host).unwrap_or_default();
-            now.retain(|id| *id != strange.id);
-            prop_assert_eq!(Some(now), group(&before, host));
-        }
-    }
-}
-
 #[test]
 fn after_a_failed_join_networks_join_one_at_a_time_and_services_that_move_are_served_as_before() {
     let service = |name: &str, network: &str| vip_service(name, &format!("{name}.local"), network, "10.0.0.9");
@@ -426,3 +318,6 @@ fn after_a_failed_join_networks_join_one_at_a_time_and_services_that_move_are_se
         assert_eq!(compiled.specs[&main_cluster()].networks.len(), 3);
     }
 }
+
+mod laws;
+mod options;

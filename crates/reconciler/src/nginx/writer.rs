@@ -116,9 +116,9 @@ impl Writer {
     fn head(&mut self, name: &'static str, values: &[Value<'_>]) {
         self.indent();
         self.text.push_str(name);
-        for value in values {
-            // An entry of a `map` may have an empty name in front; no directive does.
-            if !self.text.ends_with(' ') {
+        for (n, value) in values.iter().enumerate() {
+            // An entry of a `map` begins with a value; no directive does.
+            if n > 0 || !name.is_empty() {
                 self.text.push(' ');
             }
             self.value(*value);
@@ -153,7 +153,8 @@ impl Writer {
             Value::Size(bytes) => {
                 const KIB: u64 = 1024;
                 const MIB: u64 = KIB * KIB;
-                let written = match bytes {
+                // More is no number to nginx.
+                let written = match bytes.min(i64::MAX as u64) {
                     0 => "0".to_owned(),
                     bytes if bytes.is_multiple_of(MIB) => format!("{}m", bytes / MIB),
                     bytes if bytes.is_multiple_of(KIB) => format!("{}k", bytes / KIB),
@@ -275,6 +276,7 @@ mod tests {
             (Value::Time(Duration::from_millis(1500)), "1500ms"),
             (Value::Size(0), "0"),
             (Value::Size(1000), "1000"),
+            (Value::Size(u64::MAX), "9223372036854775807"),
             (Value::Size(8 * 1024), "8k"),
             (Value::Size(32 * 1024 * 1024), "32m"),
             (Value::Parameter("max_fails", 0), "max_fails=0"),

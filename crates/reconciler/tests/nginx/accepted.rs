@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use dovetail_reconciler::nginx::{self, AccessLog, ErrorLogLevel, Forwarded};
 use model::{BackendMode, Service};
+use proptest::prelude::*;
 
-use crate::support::{FIRST, SECOND, accepted, files, service};
+use crate::any_options::{HOSTS, any_options, secret_names};
+use crate::support::{Authority, FIRST, Files, SECOND, accepted, accepted_with_secrets, at, files, service, with};
 
 #[test]
 fn nginx_accepts_every_choice_of_settings() {
@@ -62,6 +64,41 @@ fn nginx_accepts_long_names_strange_names_and_many_of_them() {
     accepted("5000 hosts", &[service("hosts", &hosts.join(","), BackendMode::Vip, &one, 80)], &settings);
 }
 
+/// Several services with options of every kind, on hosts of each other's.
+fn any_services() -> impl Strategy<Value = Vec<Service>> {
+    let hosts = prop::sample::subsequence(HOSTS.to_vec(), 0..=3);
+    let one = (hosts, any::<bool>(), 0..3_i64, any_options());
+    prop::collection::vec(one, 1..6).prop_map(|all| {
+        let services = all.into_iter().enumerate().map(|(n, (hosts, vip, age, said))| {
+            let mode = if vip { BackendMode::Vip } else { BackendMode::Task };
+            let service = service(&format!("s{n}"), &hosts.join(","), mode, &[FIRST, SECOND], 80);
+            at(age, with(service, |options| *options = said))
+        });
+        services.collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nginx_accepts_whatever_is_asked_for(services in any_services(), proxy_protocol in any::<bool>(), ip_hash in any::<bool>()) {
+        let authority = Authority::new();
+        let identity = authority.issue(&["a.local"]);
+        let pem = identity.certificate_pem().to_owned() + &identity.key_pem();
+        let [one, other] = secret_names();
+        let secrets = [(one.as_str(), pem.as_str()), (other.as_str(), &pem), ("authorities", &authority.pem())];
+        let settings = nginx::Settings {
+            proxy_protocol,
+            ip_hash,
+            trailing_slash_redirect: ip_hash,
+            trusted_proxies: ["10.1.2.3/8".parse().unwrap()].into(),
+            ..nginx::Settings::default()
+        };
+        accepted_with_secrets("these services", &services, &settings, &secrets);
+    }
+}
+
 #[test]
 fn the_command_and_the_main_file_belong_together() {
     let main = &files(&[], &nginx::Settings::default())[nginx::MAIN_FILE];
@@ -69,4 +106,22 @@ fn the_command_and_the_main_file_belong_together() {
     assert!(!nginx::COMMAND.join(" ").contains("daemon"));
     assert!(nginx::COMMAND.contains(&nginx::MAIN_FILE));
     assert!(nginx::MAIN_FILE.starts_with('/'));
+}
+
+#[test]
+fn the_check_ends_and_says_why_in_lines_that_are_recognised() {
+    let files = Files::write(&[], &nginx::Settings::default(), &[]);
+    let (content, said) = files.check();
+    assert!(content, "{said}");
+    let text = files.text("nginx.conf");
+    for (damage, instead, words) in [
+        ("http {", "http ;", "directive \"http\" has no opening \"{\""),
+        ("    tcp_nodelay on;", "    no_such_directive on;", "unknown directive \"no_such_directive\""),
+    ] {
+        assert!(text.contains(damage));
+        files.overwrite("nginx.conf", &text.replace(damage, instead));
+        let (content, said) = files.check();
+        let refusals: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix(nginx::REFUSAL)).collect();
+        assert!(!content && refusals.len() == 1 && refusals[0].starts_with(words), "{said}");
+    }
 }

@@ -1,6 +1,6 @@
 //! TLS to applications.
 
-use dovetail_reconciler::nginx::{self, Text};
+use dovetail_reconciler::nginx;
 use model::{BackendMode, BackendTls, Service};
 
 use crate::support::{Authority, Backend, FIRST, Proxy, service, with};
@@ -24,13 +24,8 @@ async fn an_application_s_certificate_is_checked_unless_that_is_not_wanted() {
         app("lax", "lax.local", BackendTls::Unverified, &unknown),
         app("default", "", BackendTls::Unverified, &unknown),
     ];
-    let authorities = std::env::temp_dir().join(format!("dovetail-authorities-{}", std::process::id()));
-    std::fs::write(&authorities, authority.pem()).unwrap();
-    let settings = nginx::Settings {
-        backend_authorities: Text::parse(authorities.to_str().unwrap()).unwrap(),
-        ..nginx::Settings::default()
-    };
-    let proxy = Proxy::start(&services, settings).await;
+    let secrets = [("authorities", &*authority.pem())];
+    let proxy = Proxy::with_secrets(&services, nginx::Settings::default(), &secrets).await;
     for (host, status) in [
         ("good.local:8080", 200),
         ("a.wild.local", 200),
@@ -47,5 +42,4 @@ async fn an_application_s_certificate_is_checked_unless_that_is_not_wanted() {
             assert_eq!(response.sent("host"), Some(host));
         }
     }
-    std::fs::remove_file(authorities).unwrap();
 }

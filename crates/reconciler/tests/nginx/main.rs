@@ -4,6 +4,8 @@
 //! `DOVETAIL_TEST_NGINX_MODULES`; `make test-nginx` runs these tests with every release that we render for.
 
 mod accepted;
+#[path = "../../src/sample/any_options.rs"]
+mod any_options;
 mod backend_tls;
 mod connections;
 mod errors;

@@ -83,7 +83,7 @@ async fn both_tasks_get_connections_and_plain_http_is_redirected_if_so_wished() 
     }
     assert_eq!(seen.len(), 2, "{seen:?}");
     let response = proxy.get("passed.local", "/a?b=c").await;
-    assert_eq!((response.status, response.header("location")), (307, Some("https://passed.local/a?b=c")));
+    assert_eq!((response.status, response.header("location")), (307, Some("https://passed.local:8443/a?b=c")));
 }
 
 #[tokio::test]

@@ -1,13 +1,19 @@
-use model::Service;
+use model::{CreatedAt, Group, Options, Service};
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::*;
 use crate::compile;
 use crate::nginx::{AccessLog, ErrorLogLevel, Workers};
-use crate::sample::{desired, main_cluster, nothing_published, settings, tasks_service, vip_service};
+use crate::sample::{
+    HOSTS, any_options, desired, main_cluster, nothing_published, options, request, secret_names, secrets, settings,
+    tasks_service, vip_service,
+};
 
 fn spec(services: Vec<Service>) -> ProxySpec {
-    compile(&desired(services), &nothing_published(), &settings()).specs.remove(&main_cluster()).unwrap()
+    let mut desired = desired(services);
+    desired.secrets = secrets(secret_names());
+    compile(&desired, &nothing_published(), &settings()).specs.remove(&main_cluster()).unwrap()
 }
 
 fn files(services: Vec<Service>) -> BTreeMap<String, String> {
@@ -78,6 +84,44 @@ fn an_empty_spec_answers_unknown_hosts() {
 }
 
 #[test]
+fn http_2_is_written_as_the_release_wants_it() {
+    for (version, listen, directive) in [
+        ("1.22.1", "listen 443 ssl http2 default_server;", false),
+        ("1.25.0", "listen 443 ssl http2 default_server;", false),
+        ("1.25.1", "listen 443 ssl default_server;", true),
+        ("1.30.0", "listen 443 ssl default_server;", true),
+    ] {
+        let settings = Settings { version: version.parse().unwrap(), ..Settings::default() };
+        let text = &render(&spec(vec![]), &settings)["/etc/nginx/dovetail/routes.conf"];
+        assert!(text.contains(listen), "{version}: {text}");
+        assert_eq!(text.contains("http2 on;"), directive, "{version}: {text}");
+    }
+}
+
+#[test]
+fn a_host_of_each_kind_with_tls() {
+    let service = |name: &str, host: &str, n: i64, said| any_service(name.to_owned(), host, 1, true, n, options(said));
+    let terminate = json!({"certificate": "secret", "key": "secret"});
+    let mutual = json!({"certificate": "secret", "key": "secret", "client_ca": "secret"});
+    let files = files(vec![
+        service(
+            "strict",
+            "strict.local",
+            1,
+            json!({"host": {"tls": {"terminate": terminate}, "ssl_only": true, "hsts": "600"}}),
+        ),
+        service("mutual", "mutual.local", 2, json!({"host": {"tls": {"terminate": mutual}}})),
+        service("passed", "passed.local", 3, json!({"host": {"tls": "passthrough"}})),
+        service("sticky", "*.sticky.local", 4, json!({"route": {"sticky": {"cookie": "connect.sid"}}})),
+    ]);
+    let all: Vec<String> =
+        files.iter().filter(|(path, _)| *path != MAIN_FILE).map(|(path, text)| format!("## {path}\n{text}")).collect();
+    insta::assert_snapshot!(all.join("\n"));
+    let main = &files[MAIN_FILE];
+    insta::assert_snapshot!(&main[main.find("    map $http_cookie").unwrap()..]);
+}
+
+#[test]
 fn many_groups_are_many_files_and_one_change_changes_one() {
     let service = |n: usize, address: &str| vip_service(&format!("s{n}"), &format!("{n}.example.org"), "n1", address);
     let before = files((0..3000).map(|n| service(n, "10.0.0.9")).collect());
@@ -92,23 +136,91 @@ fn many_groups_are_many_files_and_one_change_changes_one() {
     assert_eq!(changed.len(), 1, "{changed:?}");
 }
 
+fn any_service(name: String, hosts: &str, tasks: usize, vip: bool, created_at: i64, options: Options) -> Service {
+    let n = created_at;
+    let addresses: Vec<String> =
+        (0..tasks).map(|task| format!("2001:db8:{n}:ffff:ffff:ffff:ffff:{:x}", 0x1000 + task)).collect();
+    let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+    let mut service = match vip {
+        true => vip_service(&n.to_string(), hosts, "n1", addresses[0]),
+        false => tasks_service(&n.to_string(), hosts, "n1", &addresses),
+    };
+    service.name = name;
+    service.created_at = CreatedAt(created_at);
+    request(&mut service).options = options;
+    service
+}
+
+/// What a group adds to each kind of file, where nothing is passed through, and where something is.
+fn group_texts(group: &Group, spec: &ProxySpec) -> Vec<String> {
+    let settings = Settings::default();
+    let layout = |passthrough| Layout { settings: &settings, passthrough };
+    let alone = ProxySpec { groups: vec![group.clone()], default_backend: None, ..spec.clone() };
+    let (upstreams, names) = streams::texts(&alone, &settings);
+    let routes = [false, true].map(|passthrough| routes::group_text(group, spec, &layout(passthrough)));
+    routes.into_iter().chain(upstreams.into_values()).chain(names.into_values()).collect()
+}
+
 proptest! {
     #[test]
     fn a_group_is_not_larger_than_the_weights_of_its_services(
         names in prop::collection::vec(".{0,300}", 1..4),
         host in "([a-z]{1,60}\\.){0,3}[a-z]{1,60}",
-        tasks in 0..40_usize,
+        tasks in 1..40_usize,
+        vip in any::<bool>(),
+        options in prop::collection::vec(prop_oneof![Just(Options::default()), any_options()], 4),
+        fallback in any::<bool>(),
     ) {
-        let services = names.iter().enumerate().map(|(n, name)| {
-            let addresses: Vec<String> = (0..tasks + 1).map(|task| format!("2001:db8:{n}:ffff:ffff:ffff:ffff:{:x}", 0x1000 + task)).collect();
-            let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
-            let mut service = tasks_service(&n.to_string(), &format!("{host},www.{host}"), "n1", &addresses);
-            service.name.clone_from(name);
-            service
-        });
+        let hosts = if fallback { String::new() } else { format!("{host},www.{host},*.{host}") };
+        let services = names.into_iter().zip(options).enumerate();
+        let services = services.map(|(n, (name, options))| any_service(name, &hosts, tasks, vip, n as i64, options));
         let spec = spec(services.collect());
-        let text = routes::group_text(&spec.groups[0], &spec, &Layout { settings: &Settings::default(), passthrough: false });
-        let weights: usize = spec.contributions.values().map(|from| weight(from)).sum();
-        prop_assert!(text.len() <= weights, "{} > {weights}", text.len());
+        let settings = Settings::default();
+        for group in &spec.groups {
+            let weights: usize = group.services().into_iter().map(|id| weight(&spec.contributions[id])).sum();
+            for text in group_texts(group, &spec) {
+                prop_assert!(text.len() <= weights, "{} > {weights}: {text}", text.len());
+            }
+        }
+        if let Some(group) = &spec.default_backend {
+            let weights: usize = group.services().into_iter().map(|id| weight(&spec.contributions[id])).sum();
+            let text = routes::default_text(&spec, &Layout { settings: &settings, passthrough: true });
+            prop_assert!(text.len() <= weights, "{} > {weights}: {text}", text.len());
+        }
+    }
+
+    #[test]
+    fn options_of_one_service_change_no_part_of_a_host_that_is_not_its_own(
+        services in prop::collection::vec((prop::sample::subsequence(HOSTS.to_vec(), 0..=3), 1..3_usize, any_options()), 1..5),
+        strange in 0..5_usize,
+        options in any_options(),
+    ) {
+        let strange = strange % services.len();
+        let strange_hosts = &services[strange].0;
+        let texts = |options: &Options| {
+            let services = services.iter().enumerate().map(|(n, (hosts, tasks, own))| {
+                let options = if n == strange { options } else { own };
+                any_service(format!("s{n}"), &hosts.join(","), *tasks, false, n as i64, options.clone())
+            });
+            let spec = spec(services.collect());
+            let others = spec.groups.iter().filter(|group| group.hosts.iter().all(|host| !strange_hosts.contains(&host.as_str())));
+            let texts: Vec<Vec<String>> = others.map(|group| group_texts(group, &spec)).collect();
+            (spec.contributions.keys().cloned().collect::<Vec<_>>(), texts)
+        };
+        let (before, after) = (texts(&Options::default()), texts(&options));
+        // Who is refused for its TLS leaves its hosts.
+        prop_assume!(before.0 == after.0);
+        prop_assert_eq!(before.1, after.1);
+    }
+
+    /// What a stranger chooses freely is the service's name, and that is in comments only.
+    #[test]
+    fn a_strange_name_leaves_the_shape_of_the_files(name in "\\PC{0,40}|[\\x00-\\x7f]{0,40}", options in any_options()) {
+        let shape = |name: &str| {
+            let files = files(vec![any_service(name.to_owned(), "x.local", 2, false, 1, options.clone())]);
+            let lines = files.into_values().flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>());
+            lines.filter(|line| !line.trim_start().starts_with('#')).collect::<Vec<_>>()
+        };
+        prop_assert_eq!(shape(&name), shape("plain"));
     }
 }

@@ -75,7 +75,7 @@ pub struct Files {
 
 impl Files {
     /// Writes the files with paths and ports of our own. Everything else is as rendered.
-    fn write(services: &[Service], settings: &nginx::Settings, secrets: &[(&str, &str)]) -> Self {
+    pub fn write(services: &[Service], settings: &nginx::Settings, secrets: &[(&str, &str)]) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let count = COUNT.fetch_add(1, Ordering::SeqCst);
         let directory = std::env::temp_dir().join(format!("dovetail-nginx-{}-{count}", std::process::id()));
@@ -106,6 +106,7 @@ impl Files {
                 .replace("/etc/nginx/dovetail/", &at("dovetail/"))
                 .replace("/var/run/dovetail-", &at("dovetail-"))
                 .replace("/run/secrets/", &at("secrets/"))
+                .replace("/etc/ssl/certs/ca-certificates.crt", &at("secrets/authorities"))
                 .replace("/dev/stdout", &at("access.log"))
                 .replace("/dev/stderr", &at("error.log"))
                 .replace(&format!("127.0.0.1:{}", nginx::HEALTH_PORT), &format!("127.0.0.1:{}", free_port()))
@@ -131,9 +132,24 @@ impl Files {
         command
     }
 
+    /// What nginx says when it checks these files by its own command, and whether it is content.
+    pub fn check(&self) -> (bool, String) {
+        let main = self.directory.join("nginx.conf").display().to_string();
+        let command = nginx::COMMAND.map(|word| if word == nginx::MAIN_FILE { main.clone() } else { word.to_owned() });
+        let command = nginx::check_command(&command).unwrap();
+        // It writes where its files say, too: that is another file here, and standard error in a container.
+        let output = Command::new(program()).args(&command[1..]).output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
     /// What is in a log by now.
     pub fn log(&self, name: &str) -> String {
         std::fs::read_to_string(self.directory.join(name)).unwrap_or_default()
+    }
+
+    /// Puts another text in the place of a file's.
+    pub fn overwrite(&self, name: &str, text: &str) {
+        std::fs::write(self.directory.join(name), text).unwrap();
     }
 
     /// A file as it was written.
@@ -161,7 +177,13 @@ impl Drop for Files {
 /// `nginx -t` accepts the files, and finds nothing odd.
 #[track_caller]
 pub fn accepted(what: &str, services: &[Service], settings: &nginx::Settings) {
-    Files::write(services, settings, &[]).assert_accepted(what);
+    accepted_with_secrets(what, services, settings, &[]);
+}
+
+/// The same with the content of each secret that the services name, and of `authorities` for applications that speak TLS.
+#[track_caller]
+pub fn accepted_with_secrets(what: &str, services: &[Service], settings: &nginx::Settings, secrets: &[(&str, &str)]) {
+    Files::write(services, settings, secrets).assert_accepted(what);
 }
 
 /// An nginx that runs; stopped by its process id when dropped, also while a test panics.
@@ -175,7 +197,7 @@ impl Proxy {
         Self::with_secrets(services, settings, &[]).await
     }
 
-    /// With the content of each secret that the services name.
+    /// With the content of each secret that the services name, and of `authorities` for applications that speak TLS.
     pub async fn with_secrets(services: &[Service], settings: nginx::Settings, secrets: &[(&str, &str)]) -> Self {
         let settings = nginx::Settings { worker_processes: Workers::Count(NonZeroU16::MIN), ..settings };
         let files = Files::write(services, &settings, secrets);

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use dovetail_reconciler::{ClusterSettings, Settings, check, compile, nginx};
 use model::{
-    BackendMode, Backends, ClusterName, CreatedAt, Desired, Host, Network, NetworkId, Options, Published, Request,
-    Scale, SecretId, Service, Task, Verdict,
+    BackendMode, Backends, ClusterName, Code, CreatedAt, Desired, Host, Network, NetworkId, Options, Published,
+    Request, Scale, SecretId, Service, Task, Verdict,
 };
 
 /// A service; `hosts` are comma-separated, none makes a default backend.
@@ -19,6 +19,7 @@ pub fn service(name: &str, hosts: &str, mode: BackendMode, addresses: &[Ipv4Addr
         name: name.to_owned(),
         created_at: CreatedAt(0),
         stack: None,
+        access_label: None,
         labels: BTreeMap::new(),
         asked: Ok(Request {
             hosts: hosts.split(',').filter(|host| !host.is_empty()).map(|host| Host::parse(host).unwrap()).collect(),
@@ -64,7 +65,8 @@ pub fn at(created_at: i64, service: Service) -> Service {
     Service { created_at: CreatedAt(created_at), ..service }
 }
 
-/// The files. Every service must be routed, and every secret that one names is there.
+/// The files. Every service must be routed, unless its TLS does not go with another's, and every secret that one names
+/// is there.
 pub fn files(services: &[Service], settings: &nginx::Settings) -> BTreeMap<String, String> {
     let cluster = ClusterName::parse("main").unwrap();
     let named = services.iter().flat_map(|service| service.asked.as_ref().unwrap().options.secrets());
@@ -76,11 +78,12 @@ pub fn files(services: &[Service], settings: &nginx::Settings) -> BTreeMap<Strin
         secrets: named.map(|name| (name.clone(), SecretId::new(format!("id-{name}")))).collect(),
     };
     let of_cluster = ClusterSettings { nginx: settings.clone(), ..ClusterSettings::default() };
-    let all = Settings { clusters: BTreeMap::from([(cluster.clone(), of_cluster)]) };
+    let all = Settings { clusters: BTreeMap::from([(cluster.clone(), of_cluster)]), ..Settings::default() };
     assert_eq!(settings.check(), Ok(()));
     let compiled = compile(&desired, &BTreeMap::from([(cluster.clone(), Published::Nothing)]), &all);
     for about in compiled.report.services.values() {
-        assert!(matches!(about.verdict, Verdict::Routed { .. }), "{about:?}");
+        let split = about.problems.iter().any(|problem| problem.code == Code::Conflict);
+        assert!(split || matches!(about.verdict, Verdict::Routed { .. }), "{about:?}");
     }
     let spec = &compiled.specs[&cluster];
     assert_eq!(check(spec), Ok(()));

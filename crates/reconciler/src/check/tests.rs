@@ -1,0 +1,127 @@
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::*;
+use crate::compile;
+use crate::sample::{
+    desired, main_cluster, nothing_published, options, request, secrets, settings, tasks_service, vip_service,
+};
+
+fn spec() -> ProxySpec {
+    let mut services = [
+        vip_service("a", "a.local,b.local", "n1", "10.0.0.9"),
+        tasks_service("b", "b.local", "n2", &["10.1.0.3", "10.1.0.4"]),
+        tasks_service("c", "", "n2", &["10.1.0.5"]),
+        vip_service("t", "t.local", "n1", "10.0.0.8"),
+        vip_service("u", "t.local", "n1", "10.0.0.7"),
+        vip_service("p", "p.local", "n1", "10.0.0.6"),
+    ];
+    let tls = json!({"terminate": {"certificate": "t.cert", "key": "t.key"}});
+    for (service, said) in services[3..].iter_mut().zip([
+        json!({"host": {"tls": tls, "hsts": "600", "ssl_only": true}}),
+        json!({"context_root": "/u", "route": {"basic_auth": "users"}}),
+        json!({"host": {"tls": "passthrough"}}),
+    ]) {
+        request(service).options = options(said);
+    }
+    let mut desired = desired(services);
+    desired.secrets = secrets(["t.cert", "t.key", "users"].map(|name| name.parse().unwrap()));
+    compile(&desired, &nothing_published(), &settings()).specs.remove(&main_cluster()).unwrap()
+}
+
+fn group<'a>(spec: &'a mut ProxySpec, first: &str) -> &'a mut Group {
+    spec.groups.iter_mut().find(|group| group.first_host().as_str() == first).unwrap()
+}
+
+#[test]
+fn a_compiled_spec_keeps_every_law() {
+    assert_eq!(spec().groups.len(), 4);
+    assert_eq!(check(&spec()), Ok(()));
+}
+
+#[test]
+fn each_law_is_noticed_when_broken() {
+    type Break = fn(&mut ProxySpec);
+    let cases: [(Break, &str); 21] = [
+        (|spec| spec.endpoints.get_mut(&"a".into()).unwrap().clear(), "the service a is named and has no endpoint"),
+        (
+            |spec| drop(spec.endpoints.remove(&"b".into())),
+            "the endpoints of the service b are not those of its contribution",
+        ),
+        (|spec| group(spec, "a.local").routes[0].services.clear(), "nobody answers the hosts of the group {a.local}"),
+        (|spec| group(spec, "t.local").routes.clear(), "nobody answers the hosts of the group {t.local}"),
+        (|spec| group(spec, "a.local").hosts.clear(), "a group has no host"),
+        (
+            |spec| {
+                let hosts = group(spec, "b.local").hosts.clone();
+                group(spec, "a.local").hosts = hosts;
+            },
+            "the host b.local is in two groups",
+        ),
+        (
+            |spec| {
+                let mut twin = group(spec, "a.local").clone();
+                twin.hosts = BTreeSet::from([Host::parse("z.local").unwrap()]);
+                spec.groups.push(twin);
+            },
+            "the groups of a.local and z.local differ in their hosts only",
+        ),
+        (
+            |spec| spec.default_backend.as_mut().unwrap().hosts = BTreeSet::from([Host::parse("z.local").unwrap()]),
+            "the default backend has the hosts {z.local}",
+        ),
+        (|spec| spec.groups.swap(0, 1), "the groups are not in the order of their first hosts"),
+        (
+            |spec| group(spec, "p.local").tls = None,
+            "the group of {p.local} does not know whether its TLS is passed through",
+        ),
+        (
+            |spec| group(spec, "a.local").tls = Some(Tls::Passthrough),
+            "the group of {a.local} does not know whether its TLS is passed through",
+        ),
+        (|spec| group(spec, "a.local").ssl_only = true, "the group of {a.local} has options of TLS and no TLS"),
+        (
+            |spec| group(spec, "p.local").hsts = Some("600".parse().unwrap()),
+            "the group of {p.local} has options of TLS and no TLS",
+        ),
+        (|spec| group(spec, "t.local").routes.reverse(), "the paths of the group {t.local} are not in order"),
+        (
+            |spec| {
+                let twice = group(spec, "a.local").routes[0].clone();
+                group(spec, "a.local").routes.push(twice);
+            },
+            "the paths of the group {a.local} are not in order",
+        ),
+        (
+            |spec| group(spec, "b.local").routes[0].services.reverse(),
+            "the services [b, a] are not in the order of their creation",
+        ),
+        (|spec| spec.default_backend = None, "what the service c contributes is not what the groups say"),
+        (
+            |spec| group(spec, "t.local").routes[1].path = "/elsewhere".parse().unwrap(),
+            "what the service u contributes is not what the groups say",
+        ),
+        (
+            |spec| assert!(spec.networks.remove(&"n1".into())),
+            "the service a is reached over the network n1, which the proxies do not join",
+        ),
+        (
+            |spec| assert!(spec.secrets.remove(&"users".parse().unwrap()).is_some()),
+            "the secret users is named and not among those that the proxies get",
+        ),
+        (
+            |spec| {
+                let long = Arc::make_mut(spec.contributions.get_mut(&"a".into()).unwrap());
+                long.hosts = (0..20_000).map(|n| Host::parse(&format!("host-{n}.example.org")).unwrap()).collect();
+            },
+            "the group of {a.local} is larger than a file may be",
+        ),
+    ];
+    for (damage, expect) in cases {
+        let mut spec = spec();
+        damage(&mut spec);
+        let violations: Vec<String> = check(&spec).expect_err(expect).iter().map(ToString::to_string).collect();
+        assert!(violations.iter().any(|violation| violation == expect), "{expect:?} is not in {violations:?}");
+    }
+}
