@@ -8,7 +8,7 @@ use model::{BackendMode, Service};
 use proptest::prelude::*;
 
 use crate::any_options::{HOSTS, any_options, secret_names};
-use crate::support::{Authority, FIRST, SECOND, accepted, accepted_with_secrets, at, files, service, with};
+use crate::support::{Authority, FIRST, Files, SECOND, accepted, accepted_with_secrets, at, files, service, with};
 
 #[test]
 fn nginx_accepts_every_choice_of_settings() {
@@ -106,4 +106,22 @@ fn the_command_and_the_main_file_belong_together() {
     assert!(!nginx::COMMAND.join(" ").contains("daemon"));
     assert!(nginx::COMMAND.contains(&nginx::MAIN_FILE));
     assert!(nginx::MAIN_FILE.starts_with('/'));
+}
+
+#[test]
+fn the_check_ends_and_says_why_in_lines_that_are_recognised() {
+    let files = Files::write(&[], &nginx::Settings::default(), &[]);
+    let (content, said) = files.check();
+    assert!(content, "{said}");
+    let text = files.text("nginx.conf");
+    for (damage, instead, words) in [
+        ("http {", "http ;", "directive \"http\" has no opening \"{\""),
+        ("    tcp_nodelay on;", "    no_such_directive on;", "unknown directive \"no_such_directive\""),
+    ] {
+        assert!(text.contains(damage));
+        files.overwrite("nginx.conf", &text.replace(damage, instead));
+        let (content, said) = files.check();
+        let refusals: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix(nginx::REFUSAL)).collect();
+        assert!(!content && refusals.len() == 1 && refusals[0].starts_with(words), "{said}");
+    }
 }

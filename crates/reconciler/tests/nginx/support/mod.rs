@@ -8,6 +8,6 @@ mod tls;
 
 pub use backend::{Backend, FIRST, GONE, SECOND};
 pub use http::{Response, exchange, get};
-pub use proxy::{Proxy, accepted, accepted_with_secrets};
+pub use proxy::{Files, Proxy, accepted, accepted_with_secrets};
 pub use services::{at, files, service, with};
 pub use tls::{Authority, Client, Identity};

@@ -75,7 +75,7 @@ pub struct Files {
 
 impl Files {
     /// Writes the files with paths and ports of our own. Everything else is as rendered.
-    fn write(services: &[Service], settings: &nginx::Settings, secrets: &[(&str, &str)]) -> Self {
+    pub fn write(services: &[Service], settings: &nginx::Settings, secrets: &[(&str, &str)]) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let count = COUNT.fetch_add(1, Ordering::SeqCst);
         let directory = std::env::temp_dir().join(format!("dovetail-nginx-{}-{count}", std::process::id()));
@@ -132,9 +132,24 @@ impl Files {
         command
     }
 
+    /// What nginx says when it checks these files by its own command, and whether it is content.
+    pub fn check(&self) -> (bool, String) {
+        let main = self.directory.join("nginx.conf").display().to_string();
+        let command = nginx::COMMAND.map(|word| if word == nginx::MAIN_FILE { main.clone() } else { word.to_owned() });
+        let command = nginx::check_command(&command).unwrap();
+        // It writes where its files say, too: that is another file here, and standard error in a container.
+        let output = Command::new(program()).args(&command[1..]).output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
     /// What is in a log by now.
     pub fn log(&self, name: &str) -> String {
         std::fs::read_to_string(self.directory.join(name)).unwrap_or_default()
+    }
+
+    /// Puts another text in the place of a file's.
+    pub fn overwrite(&self, name: &str, text: &str) {
+        std::fs::write(self.directory.join(name), text).unwrap();
     }
 
     /// A file as it was written.
