@@ -1,9 +1,9 @@
 # Every recipe is a script that also runs by itself. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-nginx check images deploy undeploy bench engine-up engine-down
+.PHONY: help demo test test-nginx test-vip test-cluster test-long check images deploy undeploy bench engine-up engine-down
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' Makefile
 
 demo: ## the whole story on a throwaway Swarm, from nothing to a table of what was checked
 	@scripts/demo
@@ -13,6 +13,15 @@ test: ## every test, end-to-end on a real engine included
 
 test-nginx: ## the rendered files in each nginx that we render for (Debian only; fetches two, installs none)
 	@scripts/test-nginx
+
+test-vip: ## VIP traffic, in an emulated machine whose kernel has IPVS (WORDS="..." selects scenarios)
+	@scripts/test-vip $(WORDS)
+
+test-cluster: ## three managers: lost nodes, a broken Engine API, two operators, fifty networks (WORDS="...")
+	@scripts/test-cluster $(WORDS)
+
+test-long: ## VIP traffic on newer engines, by hand: Debian trixie's
+	@scripts/test-long $(WORDS)
 
 check: ## format, lints, dependencies, documentation
 	@scripts/check

@@ -17,7 +17,7 @@ use crate::support::world::World;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Runs a make target with what `scripts/engine` exports, and some more.
-async fn make(world: &World, target: &str, more: &[(&str, &str)]) -> Result<String> {
+pub(super) async fn make(world: &World, target: &str, more: &[(&str, &str)]) -> Result<String> {
     let output = Command::new("make")
         .arg("-s")
         .arg(target)
@@ -168,7 +168,7 @@ pub async fn deploy_over_tls(world: &mut World) -> Result<()> {
 }
 
 /// The name of the operator's service: the one of the stack.
-async fn operator_service(world: &World) -> Result<String> {
+pub(super) async fn operator_service(world: &World) -> Result<String> {
     let names =
         world.docker.run(&["service", "ls", "--format", "{{.Name}}", "-f", "label=com.docker.stack.namespace"]).await?;
     names.lines().next().map(str::to_owned).context("make deploy made a stack")

@@ -4,15 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
-use bytes::Bytes;
-use http_body_util::Empty;
-use hyper::Request;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::support::wait;
+use crate::support::websocket::WebSocket;
 use crate::support::world::World;
 
 /// 1 -> 4 -> 2 under steady requests: within a stated time they reach exactly the running tasks.
@@ -80,7 +75,7 @@ pub async fn canary(world: &mut World) -> Result<()> {
     .await
 }
 
-async fn shares(world: &World, requests: usize) -> Result<BTreeMap<String, usize>> {
+pub(super) async fn shares(world: &World, requests: usize) -> Result<BTreeMap<String, usize>> {
     let mut shares = BTreeMap::new();
     for _ in 0..requests {
         let answer = world.get("demo.local", "/ping").await?;
@@ -106,23 +101,5 @@ pub async fn websocket_and_headers(world: &mut World) -> Result<()> {
     ensure!(!sent("x-real-ip").is_empty() && !sent("x-forwarded-for").is_empty(), "and the client: {headers}");
     ensure!(sent("x-request-id") == answer.header("x-request-id"), "and the request's id: {headers}");
 
-    let stream = TcpStream::connect(&world.http[0]).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection.with_upgrades());
-    let request = Request::get("/ws")
-        .header("host", "demo.local")
-        .header("connection", "Upgrade")
-        .header("upgrade", "websocket")
-        .header("sec-websocket-version", "13")
-        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
-        .body(Empty::<Bytes>::new())?;
-    let response = sender.send_request(request).await?;
-    ensure!(response.status() == 101, "the upgrade passes, not {}", response.status());
-    let mut socket = TokioIo::new(hyper::upgrade::on(response).await?);
-    // A masked text frame "hi" with the mask 0, and its echo.
-    socket.write_all(&[0x81, 0x82, 0, 0, 0, 0, b'h', b'i']).await?;
-    let mut echo = [0; 4];
-    tokio::time::timeout(Duration::from_secs(5), socket.read_exact(&mut echo)).await??;
-    ensure!(echo == [0x81, 0x02, b'h', b'i'], "the echo comes back, not {echo:?}");
-    Ok(())
+    WebSocket::open(&world.http[0], "demo.local").await?.echo().await
 }

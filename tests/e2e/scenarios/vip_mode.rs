@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use tokio::time::Instant;
 
 use crate::support::wait;
 use crate::support::world::World;
@@ -10,7 +11,7 @@ use crate::support::world::World;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// The document's VIP example.
-async fn publish(world: &mut World) -> Result<()> {
+pub(super) async fn publish(world: &mut World) -> Result<()> {
     let image = world.demo_image();
     world.start_operator().await?;
     world.network("demo").await?;
@@ -48,7 +49,7 @@ fn rollouts(world: &World) -> usize {
     world.recorder().writes().iter().filter(|call| call.path.starts_with("/services/")).count()
 }
 
-fn nothing_was_written(world: &World) -> Result<()> {
+pub(super) fn nothing_was_written(world: &World) -> Result<()> {
     let writes = world.recorder().writes();
     ensure!(writes.is_empty(), "the operator wrote {writes:?}");
     Ok(())
@@ -125,7 +126,7 @@ pub async fn short_circuit(world: &mut World) -> Result<()> {
 }
 
 /// Kills one container of the service and waits until Swarm has replaced it.
-async fn kill_one_task(world: &World) -> Result<()> {
+pub(super) async fn kill_one_task(world: &World) -> Result<()> {
     let before = world.docker.task_ids("demo").await?;
     let container = world.docker.line("ps -q -f label=com.docker.swarm.service.name=demo").await?;
     let container = container.lines().next().context("a container of the service runs here")?.to_owned();
@@ -140,25 +141,50 @@ async fn kill_one_task(world: &World) -> Result<()> {
 
 /// Each change of routing rolls out exactly once.
 pub async fn edges(world: &mut World) -> Result<()> {
+    walk_edges(world, false).await
+}
+
+/// The same, and requests follow. They need a kernel with IPVS.
+pub async fn edges_with_traffic(world: &mut World) -> Result<()> {
+    walk_edges(world, true).await
+}
+
+async fn walk_edges(world: &mut World, traffic: bool) -> Result<()> {
     publish(world).await?;
     world.network("second").await?;
     world.recorder().clear();
-    let cpu = "service update --detach --network-add second --label-add com.docker.lb.network=second demo";
-    world.docker.line(cpu).await?;
-    exactly_one_rollout(world, "another network").await?;
-    upstream_is_vip(world, "second").await?;
-
-    world.docker.line("service scale --detach demo=0").await?;
-    exactly_one_rollout(world, "scaled to 0").await?;
-    ensure!(servers(world).await?.is_empty(), "it is withdrawn");
-
-    world.docker.line("service scale --detach demo=2").await?;
-    exactly_one_rollout(world, "scaled back").await?;
-    upstream_is_vip(world, "second").await?;
-
-    world.docker.line("service rm demo").await?;
-    exactly_one_rollout(world, "removed").await?;
-    ensure!(servers(world).await?.is_empty(), "it is gone");
+    for (what, step, network) in [
+        (
+            "another network",
+            "service update --detach --network-add second --label-add com.docker.lb.network=second demo",
+            Some("second"),
+        ),
+        ("scaled to 0", "service scale --detach demo=0", None),
+        ("scaled back", "service scale --detach demo=2", Some("second")),
+        (
+            "the first network again",
+            "service update --detach --network-rm second --label-add com.docker.lb.network=demo demo",
+            Some("demo"),
+        ),
+        ("removed", "service rm demo", None),
+    ] {
+        let started = Instant::now();
+        world.docker.line(step).await?;
+        exactly_one_rollout(world, what).await?;
+        match network {
+            Some(network) => upstream_is_vip(world, network).await.context(what)?,
+            None => ensure!(servers(world).await?.is_empty(), "{what}: it is withdrawn"),
+        }
+        if traffic {
+            let expected = if network.is_some() { 200 } else { 503 };
+            wait::until(&format!("{what}: demo.local answers {expected}"), 30 * SECOND, || async {
+                let status = world.get("demo.local", "/ping").await?.status;
+                if status == expected { Ok(()) } else { bail!("{status}") }
+            })
+            .await?;
+        }
+        world.figure(format!("{what}: one rollout, at rest after {:.1} s", started.elapsed().as_secs_f64()));
+    }
     wait::until("its networks can be removed", 30 * SECOND, || async {
         world.docker.line("network rm demo second").await.map(|_| ())
     })

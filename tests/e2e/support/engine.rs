@@ -23,17 +23,18 @@ impl Engine {
     /// Brings one up; its name is made unique by our process id.
     pub async fn up(name: &str, nodes: usize) -> Result<Self> {
         let name = format!("{name}-{}", std::process::id());
-        let output = Command::new(root().join("scripts/engine"))
+        // `output` of tokio would keep the progress on standard error from whoever waits.
+        let child = Command::new(root().join("scripts/engine"))
             .arg("up")
             .env("ENGINE_NAME", &name)
             .env("ENGINE_TLS", "1")
             .env("NODES", nodes.to_string())
             .current_dir(root())
             .stdin(Stdio::null())
-            .stderr(Stdio::inherit())
-            .output()
-            .await
+            .stdout(Stdio::piped())
+            .spawn()
             .context("start scripts/engine")?;
+        let output = child.wait_with_output().await.context("wait for scripts/engine")?;
         if !output.status.success() {
             bail!("scripts/engine up ended with {}", output.status);
         }

@@ -13,6 +13,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::wait::stretched;
+
 /// A response.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -55,6 +57,17 @@ pub async fn get(address: &str, host: &str, path: &str) -> Result<Answer> {
 
 /// The same with more headers.
 pub async fn get_with(address: &str, host: &str, path: &str, headers: &[(&str, &str)]) -> Result<Answer> {
+    get_within(address, host, path, headers, stretched(Duration::from_secs(5))).await
+}
+
+/// The same with another deadline.
+pub async fn get_within(
+    address: &str,
+    host: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    within: Duration,
+) -> Result<Answer> {
     let exchange = async {
         let stream = TcpStream::connect(address).await.with_context(|| format!("connect to {address}"))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -75,7 +88,7 @@ pub async fn get_with(address: &str, host: &str, path: &str, headers: &[(&str, &
         connection.abort();
         anyhow::Ok(Answer { status, headers, body: String::from_utf8_lossy(&body).into_owned() })
     };
-    timeout(Duration::from_secs(5), exchange).await.context("no answer within 5 s")?
+    timeout(within, exchange).await.with_context(|| format!("no answer within {} s", within.as_secs_f64()))?
 }
 
 /// A steady stream of requests.

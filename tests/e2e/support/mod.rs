@@ -10,4 +10,5 @@ pub mod recorder;
 pub mod runner;
 pub mod tls;
 pub mod wait;
+pub mod websocket;
 pub mod world;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
+use futures::StreamExt;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -41,6 +42,12 @@ pub enum Mood {
     Fail,
     /// Connections are closed without an answer.
     Refuse,
+    /// They pass, each after 3 s.
+    Slow,
+    /// Their answers end in the middle.
+    Half,
+    /// They are never answered.
+    Silent,
 }
 
 /// The proxy; it stops when dropped.
@@ -48,6 +55,8 @@ pub struct Recorder {
     socket: PathBuf,
     calls: Arc<Mutex<Vec<Call>>>,
     mood: Arc<Mutex<Mood>>,
+    /// Ends the connections that stand.
+    standing: Arc<Mutex<CancellationToken>>,
     stop: CancellationToken,
 }
 
@@ -60,9 +69,11 @@ impl Recorder {
             socket,
             calls: Arc::default(),
             mood: Arc::new(Mutex::new(Mood::Pass)),
+            standing: Arc::default(),
             stop: CancellationToken::new(),
         };
         let (calls, mood, stop) = (Arc::clone(&recorder.calls), Arc::clone(&recorder.mood), recorder.stop.clone());
+        let standing = Arc::clone(&recorder.standing);
         tokio::spawn(async move {
             loop {
                 let accepted = tokio::select! {
@@ -72,6 +83,7 @@ impl Recorder {
                 let Ok((stream, _)) = accepted else { return };
                 let (calls, mood, stop, upstream) =
                     (Arc::clone(&calls), Arc::clone(&mood), stop.clone(), upstream.clone());
+                let broken = standing.lock().expect("no panic while recording").clone();
                 tokio::spawn(async move {
                     let service = service_fn(move |request| {
                         let (calls, mood) = (Arc::clone(&calls), Arc::clone(&mood));
@@ -82,6 +94,7 @@ impl Recorder {
                         hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
                     tokio::select! {
                         () = stop.cancelled() => {}
+                        () = broken.cancelled() => {}
                         _ = connection => {}
                     }
                 });
@@ -110,9 +123,13 @@ impl Recorder {
         self.calls.lock().expect("no panic while recording").clear();
     }
 
-    /// Changes what is done with calls from now on.
+    /// Changes what is done with calls from now on. A change for the worse ends the connections that stand, the
+    /// stream of events among them; after one for the better, calls that hang go on hanging.
     pub fn set_mood(&self, mood: Mood) {
         *self.mood.lock().expect("no panic while recording") = mood;
+        if mood != Mood::Pass {
+            std::mem::take(&mut *self.standing.lock().expect("no panic while recording")).cancel();
+        }
     }
 }
 
@@ -123,7 +140,7 @@ impl Drop for Recorder {
     }
 }
 
-type Body = BoxBody<Bytes, hyper::Error>;
+type Body = BoxBody<Bytes, anyhow::Error>;
 
 async fn pass(
     request: Request<Incoming>,
@@ -142,7 +159,10 @@ async fn pass(
     };
     let mood = *mood.lock().expect("no panic while recording");
     match mood {
-        Mood::Pass => {}
+        Mood::Pass | Mood::Half => {}
+        Mood::Slow => tokio::time::sleep(std::time::Duration::from_secs(3)).await,
+        // Whoever asked hangs up at some time.
+        Mood::Silent => std::future::pending().await,
         Mood::Refuse => anyhow::bail!("refused"),
         Mood::Fail => {
             let body = Full::new(Bytes::from_static(b"{\"message\":\"broken by the test\"}"));
@@ -159,7 +179,23 @@ async fn pass(
     if let Some(call) = calls.lock().expect("no panic while recording").get_mut(index) {
         call.status = Some(response.status());
     }
-    Ok(response.map(|body| body.boxed()))
+    if mood == Mood::Half {
+        return half(response).await;
+    }
+    Ok(response.map(|body| body.map_err(Into::into).boxed()))
+}
+
+/// The head of a response and half of its body; of a stream, which has no half, nothing.
+async fn half(response: Response<Incoming>) -> Result<Response<Body>> {
+    let (head, body) = response.into_parts();
+    let broken = futures::stream::iter([Err(anyhow::anyhow!("broken off by the test"))]);
+    let mut whole = Bytes::new();
+    if let Ok(collected) = tokio::time::timeout(std::time::Duration::from_secs(2), body.collect()).await {
+        whole = collected?.to_bytes();
+    }
+    let first = Ok(hyper::body::Frame::data(whole.slice(..whole.len() / 2)));
+    let frames = futures::stream::iter([first]).chain(broken);
+    Ok(Response::from_parts(head, BodyExt::boxed(http_body_util::StreamBody::new(frames))))
 }
 
 /// `/v1.41/services/x` and `/services/x` are the same call.

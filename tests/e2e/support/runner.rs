@@ -3,22 +3,56 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::anyhow;
+use anyhow::{Context, Result, anyhow, bail};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::time::{Instant, timeout};
 
 use super::engine::Engine;
+use super::wait;
 use super::world::World;
+
+/// Which make target a scenario belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suite {
+    /// `make test`: any kernel.
+    Core,
+    /// `make test-vip`: needs IPVS, without which no packet to a VIP is answered.
+    Vip,
+    /// `make test-cluster`: three managers; long.
+    Cluster,
+}
+
+impl Suite {
+    const ALL: [Self; 3] = [Self::Core, Self::Vip, Self::Cluster];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Core => "core",
+            Self::Vip => "vip",
+            Self::Cluster => "cluster",
+        }
+    }
+
+    fn target(self) -> &'static str {
+        match self {
+            Self::Core => "make test",
+            Self::Vip => "make test-vip",
+            Self::Cluster => "make test-cluster",
+        }
+    }
+}
 
 /// One scenario: its name, and what it does in the world it is given.
 pub struct Scenario {
     /// Words joined by hyphens.
     pub name: &'static str,
+    /// Where it belongs.
+    pub suite: Suite,
     /// How many managers its engine has.
     pub nodes: usize,
     /// Fails with the reason.
-    pub run: for<'a> fn(&'a mut World) -> BoxFuture<'a, anyhow::Result<()>>,
+    pub run: for<'a> fn(&'a mut World) -> BoxFuture<'a, Result<()>>,
 }
 
 /// The longest time for one scenario; all have deadlines of their own, this one is for bugs.
@@ -33,23 +67,62 @@ struct Outcome {
 
 /// Runs those that the command line selects.
 pub fn run(scenarios: &[Scenario]) -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
-    if std::env::args().any(|word| word == "--list") {
-        for scenario in scenarios {
-            println!("{}: test", scenario.name);
+    match select(scenarios, std::env::args().skip(1)) {
+        Ok(selected) if std::env::args().any(|word| word == "--list") => {
+            for scenario in selected {
+                println!("{}: test", scenario.name);
+            }
+            ExitCode::SUCCESS
         }
-        return ExitCode::SUCCESS;
+        Ok(selected) => tokio::runtime::Runtime::new().expect("a runtime").block_on(run_all(&selected)),
+        Err(error) => {
+            eprintln!("e2e: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `--suite NAME,NAME` selects suites (`core` alone if nothing else is said); words select, of all suites or of
+/// those named, the scenarios that have one of them in their name.
+fn select(scenarios: &[Scenario], arguments: impl Iterator<Item = String>) -> Result<Vec<&Scenario>> {
+    let (mut words, mut suites) = (Vec::new(), Vec::new());
+    let mut arguments = arguments;
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--suite" => {
+                let names = arguments.next().context("--suite needs a name")?;
+                for name in names.split(',') {
+                    let known = Suite::ALL.into_iter().find(|suite| suite.name() == name);
+                    suites.push(known.with_context(|| format!("no suite {name:?}: there are core, vip and cluster"))?);
+                }
+            }
+            flag if flag.starts_with("--") => {}
+            _ => words.push(argument),
+        }
+    }
+    if suites.is_empty() {
+        suites = if words.is_empty() { vec![Suite::Core] } else { Suite::ALL.to_vec() };
     }
     let selected: Vec<&Scenario> = scenarios
         .iter()
+        .filter(|scenario| suites.contains(&scenario.suite))
         .filter(|scenario| words.is_empty() || words.iter().any(|word| scenario.name.contains(word.as_str())))
         .collect();
     if selected.is_empty() {
-        eprintln!("e2e: no scenario has any of {words:?} in its name");
-        return ExitCode::FAILURE;
+        bail!("no scenario of {suites:?} has any of {words:?} in its name");
     }
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    runtime.block_on(run_all(&selected))
+    // The kernel shows it once the module is there, and dockerd has it loaded where it can be.
+    if let Some(scenario) = selected.iter().find(|scenario| scenario.suite == Suite::Vip)
+        && !std::path::Path::new("/proc/net/ip_vs").exists()
+    {
+        bail!("{} needs a kernel with IPVS: run it with `make test-vip WORDS={}`", scenario.name, scenario.name);
+    }
+    for suite in Suite::ALL.into_iter().filter(|suite| words.is_empty() && !suites.contains(suite)) {
+        let names: Vec<&str> =
+            scenarios.iter().filter(|scenario| scenario.suite == suite).map(|scenario| scenario.name).collect();
+        eprintln!("e2e: {} scenarios belong to `{}`: {}", names.len(), suite.target(), names.join(" "));
+    }
+    Ok(selected)
 }
 
 async fn run_all(selected: &[&Scenario]) -> ExitCode {
@@ -109,11 +182,12 @@ async fn run_on_engine(scenario: &Scenario, running: &mut Option<Engine>, (index
 async fn run_one(scenario: &Scenario, engine: &Engine) -> Outcome {
     let started = Instant::now();
     let mut world = World::new(scenario.name, engine);
-    let result = std::panic::AssertUnwindSafe(timeout(LIMIT, (scenario.run)(&mut world))).catch_unwind().await;
+    let result =
+        std::panic::AssertUnwindSafe(timeout(wait::stretched(LIMIT), (scenario.run)(&mut world))).catch_unwind().await;
     let failure = match result {
         Ok(Ok(Ok(()))) => None,
         Ok(Ok(Err(error))) => Some(format!("{error:#}")),
-        Ok(Err(_)) => Some(format!("not finished after {} s", LIMIT.as_secs())),
+        Ok(Err(_)) => Some(format!("not finished after {} s", wait::stretched(LIMIT).as_secs())),
         Err(panic) => Some(
             panic
                 .downcast_ref::<String>()

@@ -1,16 +1,26 @@
 //! Waiting for a condition, with a deadline and a name. Nothing here sleeps for luck.
 
 use std::future::Future;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use tokio::time::{Instant, sleep};
+
+/// A deadline on this machine: an emulated one, which says so in E2E_SLOWNESS, needs more time for everything.
+pub fn stretched(deadline: Duration) -> Duration {
+    static SLOWNESS: LazyLock<u32> = LazyLock::new(|| {
+        std::env::var("E2E_SLOWNESS").map_or(1, |text| text.parse().expect("E2E_SLOWNESS is a number"))
+    });
+    deadline * *SLOWNESS
+}
 
 /// Waits until `condition` holds, asking every 100 ms; its last complaint is in the failure.
 pub async fn until<F, T>(what: &str, within: Duration, mut condition: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Result<T>>,
 {
+    let within = stretched(within);
     let deadline = Instant::now() + within;
     loop {
         let complaint = match condition().await {

@@ -1,6 +1,7 @@
 //! What one scenario has to play with: an engine, a client, a directory, an operator when it wants one. What it
 //! made is removed afterwards, and what cannot be removed is a failure.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ use super::load::{self, Answer, Load};
 use super::operator::Operator;
 use super::recorder::Recorder;
 use super::wait;
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// The world of one scenario.
 pub struct World {
@@ -42,6 +45,8 @@ pub struct World {
     pub http_port: u16,
     /// Where the operator serves its admin pages: on a port that was free, so that two runs get on beside each other.
     admin: String,
+    /// Nodes that the scenario has broken: mended when it is over.
+    broken: BTreeSet<usize>,
 }
 
 impl World {
@@ -64,7 +69,38 @@ impl World {
             clusters: None,
             http_port: 80,
             admin: free_address().expect("a free port on loopback"),
+            broken: BTreeSet::new(),
         }
+    }
+
+    /// A client of another node's engine; the first is 1.
+    pub fn docker_of(&self, node: usize) -> Docker {
+        Docker::new(format!("{}/n{node}/docker.sock", self.export("ENGINE_STATE")).into())
+    }
+
+    /// Kills a node's dockerd, as a crash would: its containers go on.
+    pub async fn crash(&mut self, node: usize) -> Result<()> {
+        self.broken.insert(node);
+        self.on_node(node, &["stop-dockerd"], &["KILL"]).await
+    }
+
+    /// Takes a node's network cable out.
+    pub async fn cut(&mut self, node: usize) -> Result<()> {
+        self.broken.insert(node);
+        self.on_node(node, &["cut"], &[]).await
+    }
+
+    /// Puts the cable back, and starts dockerd if it does not run.
+    pub async fn mend(&mut self, node: usize) -> Result<()> {
+        self.on_node(node, &["heal"], &[]).await?;
+        self.on_node(node, &["start-dockerd"], &[]).await?;
+        self.broken.remove(&node);
+        Ok(())
+    }
+
+    async fn on_node(&self, node: usize, verb: &[&str], more: &[&str]) -> Result<()> {
+        let node = node.to_string();
+        Engine::verb_of(self.export("ENGINE_NAME"), &[verb, &[node.as_str()], more].concat()).await
     }
 
     /// A directory for the scenario's files.
@@ -123,8 +159,10 @@ impl World {
                 "main",
                 "",
                 &format!(
-                    "      publish_mode: {}\n      ports:\n        http: {}\n{extra}",
-                    self.publish_mode, self.http_port
+                    "      publish_mode: {}\n      ports:\n        http: {}\n{extra}{}",
+                    self.publish_mode,
+                    self.http_port,
+                    patience(extra)
                 ),
             ),
         };
@@ -337,6 +375,7 @@ impl World {
             &["service", "ps", "--no-trunc", "dovetail-proxy"][..],
             &["service", "inspect", "-f", "{{json .UpdateStatus}}", "dovetail-proxy"][..],
             &["service", "logs", "--tail", "20", "--raw", "dovetail-proxy"][..],
+            &["service", "logs", "--tail", "60", "--raw", "dovetail_operator"][..],
         ] {
             match self.docker.run(arguments).await {
                 Ok(output) => eprintln!("$ docker {}\n{output}", arguments.join(" ")),
@@ -352,6 +391,9 @@ impl World {
             operator.kill().await?;
         }
         self.recorder = None;
+        for node in std::mem::take(&mut self.broken) {
+            self.mend(node).await.with_context(|| format!("mend node {node}"))?;
+        }
         let docker = &self.docker;
         wait::until("the engine is empty again", Duration::from_secs(60), || async {
             // A network that goes while containers are still on it stays on their node, half removed, for good.
@@ -382,4 +424,13 @@ impl World {
 
 fn free_address() -> std::io::Result<String> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+}
+
+/// On a slow machine a proxy is slow too, and no failure for it.
+fn patience(extra: &str) -> String {
+    let slow = wait::stretched(SECOND).as_secs();
+    if slow == 1 || extra.contains("update:") {
+        return String::new();
+    }
+    format!("      update:\n        deadline: {}s\n      health_check:\n        timeout: {}s\n", 60 * slow, 3 * slow)
 }

@@ -57,7 +57,9 @@ pub(super) fn default_text(spec: &ProxySpec, layout: &Layout<'_>) -> String {
     if let Some(group) = group {
         group_upstreams(&mut writer, group, spec, layout);
     }
-    let default_server = [Value::Word("default_server")];
+    // Probes are asked for once for all servers of a port. On the routing mesh clients come through IPVS too, which
+    // forgets a connection that is idle for 900 s; the container's net.ipv4.tcp_keepalive_time says when they come.
+    let default_server = [Value::Word("default_server"), Value::Word("so_keepalive=on")];
     writer.block("server", &[], |writer| {
         listen(writer, layout.settings, &default_server);
         match group.and_then(|group| plain(group).map(|answered| (group, answered))) {

@@ -77,7 +77,7 @@ pub(super) fn block(writer: &mut Writer, spec: &ProxySpec, settings: &Settings) 
     writer.line("proxy_socket_keepalive", &[Value::Word("on")]);
     writer.line("tcp_nodelay", &[Value::Word("on")]);
     writer.block("server", &[], |writer| {
-        let mut listen = vec![Value::Number(settings.https_port.get().into())];
+        let mut listen = vec![Value::Number(settings.https_port.get().into()), Value::Word("so_keepalive=on")];
         if settings.proxy_protocol {
             listen.push(Value::Word("proxy_protocol"));
         }

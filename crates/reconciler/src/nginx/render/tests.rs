@@ -64,7 +64,7 @@ fn an_empty_spec_answers_unknown_hosts() {
     assert_eq!(files.keys().collect::<Vec<_>>(), ["/etc/nginx/dovetail/routes.conf", MAIN_FILE]);
     insta::assert_snapshot!(files["/etc/nginx/dovetail/routes.conf"], @r#"
     server {
-        listen 80 default_server;
+        listen 80 default_server so_keepalive=on;
         location = "/.dovetail/health" {
             access_log off;
             return 200 'ok\n';
@@ -74,7 +74,7 @@ fn an_empty_spec_answers_unknown_hosts() {
         }
     }
     server {
-        listen 443 ssl http2 default_server;
+        listen 443 ssl http2 default_server so_keepalive=on;
         ssl_reject_handshake on;
         location / {
             return 421;
