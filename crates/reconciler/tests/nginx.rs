@@ -67,9 +67,7 @@ fn files(services: &[Service], settings: &nginx::Settings) -> BTreeMap<String, S
     let cluster = ClusterName::parse("main").unwrap();
     let desired = Desired {
         services: services.iter().map(|service| (service.id.clone(), Arc::new(service.clone()))).collect(),
-        networks: [(NetworkId::new("n1"), Arc::new(Network { id: "n1".into(), name: "app".into() }))]
-            .into_iter()
-            .collect(),
+        networks: [(NetworkId::new("n1"), Arc::new(Network::new("n1".into(), "app")))].into_iter().collect(),
         secrets: imbl::OrdMap::new(),
     };
     let of_cluster = ClusterSettings { nginx: settings.clone(), ..ClusterSettings::default() };

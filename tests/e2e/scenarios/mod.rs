@@ -9,6 +9,7 @@ mod founding;
 mod hands;
 mod interlock;
 mod life;
+mod networks;
 mod operators;
 mod problems;
 mod rollouts;
@@ -58,6 +59,7 @@ pub fn all() -> Vec<Scenario> {
         "deploy-through-ucp" on 1 => deployment::deploy_through_ucp,
         "interlock-clusters" on 3 => clusters::east_and_west,
         "tls-rotation" on 3 => tls::rotation,
+        "network-full" on 3 => networks::full,
         "rollout-held" on 3 => rollouts::held,
         "rollout-bad-images" on 3 => rollouts::bad_images,
         "checks-of-images" on 3 => checks::images,
