@@ -75,7 +75,8 @@ async fn list_routes(State(context): State<Context>) -> Json<Vec<routes::Route>>
 }
 
 async fn service(State(context): State<Context>, Path(name): Path<String>) -> Response {
-    let explanations = explain::explain(&context.view.report(), &context.view.published(), &name);
+    let explanations =
+        explain::explain(&context.view.report(), &context.view.published(), &context.view.addresses.borrow(), &name);
     match explanations.into_iter().next() {
         Some(explanation) => Json(explanation).into_response(),
         None => {

@@ -8,7 +8,7 @@ use std::path::Path;
 use actuator::status::HoldStatus;
 use actuator::{Phase, Step};
 use anyhow::{Context, Result, bail};
-use model::{ClusterName, NetworkId, Published, Report, ServiceReport, labels};
+use model::{Addresses, ClusterName, NetworkId, Published, Report, ServiceReport, labels};
 use serde_json::{Value, json};
 
 use crate::config::{Config, PublishMode};
@@ -216,7 +216,7 @@ pub async fn list_routes(config: &Config, swarm: &impl swarm::Read, as_json: boo
 /// When the cluster cannot be read, or has no such service.
 pub async fn explain_service(config: &Config, swarm: &impl swarm::Read, name: &str, as_json: bool) -> Result<String> {
     let look = look(config, swarm).await?;
-    let explanations = explain(&look.report, &look.published(), name);
+    let explanations = explain(&look.report, &look.published(), &look.addresses, name);
     if explanations.is_empty() {
         bail!(nothing_to_explain(&swarm.services().await?, name));
     }
@@ -259,12 +259,15 @@ pub async fn status(config: &Config, swarm: &impl swarm::Read, as_json: bool) ->
     let look = look(config, swarm).await?;
     if as_json {
         let clusters: Vec<&actuator::Status> = look.clusters.values().map(|cluster| &cluster.plan.status).collect();
-        return pretty(&json!({ "clusters": clusters, "services": look.report.services }));
+        return pretty(&json!({
+            "clusters": clusters, "services": look.report.services, "networks": look.addresses,
+        }));
     }
     let mut text = String::new();
     for cluster in look.clusters.values() {
         text.push_str(&status_text(cluster, &look.networks));
     }
+    text.extend(look.addresses.values().filter(|addresses| addresses.nearly_full).map(nearly_full_text));
     text.push('\n');
     let mut services: Vec<&ServiceReport> = look.report.services.values().collect();
     if services.is_empty() {
@@ -314,6 +317,15 @@ fn status_text(cluster: &ClusterLook, networks: &BTreeMap<NetworkId, String>) ->
         lines.push(format!("  trouble     {trouble}"));
     }
     printable_lines(&(lines.join("\n") + "\n"))
+}
+
+/// A warning: one more stack on such a network, and services or proxies wait for an address for ever.
+fn nearly_full_text(addresses: &Addresses) -> String {
+    let Addresses { name, subnets, total, taken, nearly_full: _ } = addresses;
+    let subnets = subnets.join(" and ");
+    printable_lines(&format!(
+        "network {name}: nearly full: at least {taken} of the {total} addresses of {subnets} are taken"
+    ))
 }
 
 fn hold_text(hold: &HoldStatus) -> String {

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
 use std::net::SocketAddr;
 
-use model::{BackendMode, ClusterName, Digest, Problem, Published, Report, ServiceId, ServiceReport, Verdict};
+use model::{
+    Addresses, BackendMode, ClusterName, Code, Digest, NetworkId, Problem, Published, Report, ServiceId, ServiceReport,
+    Verdict,
+};
 use serde::Serialize;
 
 use crate::table::{Table, printable};
@@ -20,6 +23,8 @@ pub struct Explanation {
     /// Other services that answer hosts of its, by host.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub shared: BTreeMap<model::Host, Vec<String>>,
+    /// How full the chosen network is; none if that cannot be told.
+    pub addresses: Option<Addresses>,
     /// What the proxies serve of it; none if nothing.
     pub live: Option<Live>,
 }
@@ -43,11 +48,17 @@ pub struct Live {
 
 /// Explains every service of this name or id; if there is none, the one whose id begins like this, as in
 /// `docker service ls`.
-pub fn explain(report: &Report, published: &BTreeMap<ClusterName, Published>, service: &str) -> Vec<Explanation> {
+pub fn explain(
+    report: &Report,
+    published: &BTreeMap<ClusterName, Published>,
+    addresses: &BTreeMap<NetworkId, Addresses>,
+    service: &str,
+) -> Vec<Explanation> {
     let explanation = |(id, about): (&ServiceId, &ServiceReport)| Explanation {
         id: id.clone(),
         report: about.clone(),
         shared: shared(id, about, report),
+        addresses: about.network.as_ref().and_then(|network| addresses.get(&network.id)).cloned(),
         live: live(id, about, published),
     };
     let named = |(id, about): &(&ServiceId, &ServiceReport)| about.name == service || id.as_str() == service;
@@ -137,6 +148,11 @@ impl fmt::Display for Explanation {
             Some(network) => writeln!(f, "network   {} ({}): {}", network.name, network.id, network.reason)?,
             None if unread => writeln!(f, "network   not chosen before the problems are solved")?,
             None => writeln!(f, "network   none chosen")?,
+        }
+        let full = about.problems.iter().chain(&about.warnings).any(|problem| problem.code == Code::NetworkFull);
+        if let Some(addresses) = self.addresses.as_ref().filter(|addresses| addresses.nearly_full || full) {
+            let (taken, total) = (addresses.taken, addresses.total);
+            writeln!(f, "          at least {taken} of its {total} addresses are taken now, those of nodes included")?;
         }
         if !about.tasks.is_empty() {
             writeln!(f, "tasks")?;
@@ -250,7 +266,7 @@ fn join<T: ToString>(items: &BTreeSet<T>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use model::{Code, Host, NetworkChoice, NetworkId, TaskVerdict, labels};
+    use model::{Host, NetworkChoice, TaskVerdict, labels};
 
     use super::*;
 
@@ -285,7 +301,7 @@ mod tests {
     #[test]
     fn every_label_is_answered_and_nothing_steers_the_terminal() {
         let report = Report { services: BTreeMap::from([("s1".into(), report())]) };
-        let explanations = explain(&report, &BTreeMap::new(), "demo");
+        let explanations = explain(&report, &BTreeMap::new(), &BTreeMap::new(), "demo");
         assert_eq!(explanations.len(), 1);
         assert_eq!(
             explanations[0].to_string(),
@@ -297,7 +313,7 @@ mod tests {
              tasks\n  t1  out: no address on demo\n\
              live      the proxies serve nothing of it\n"
         );
-        assert!(explain(&report, &BTreeMap::new(), "other").is_empty());
-        assert_eq!(explain(&report, &BTreeMap::new(), "s1").len(), 1);
+        assert!(explain(&report, &BTreeMap::new(), &BTreeMap::new(), "other").is_empty());
+        assert_eq!(explain(&report, &BTreeMap::new(), &BTreeMap::new(), "s1").len(), 1);
     }
 }

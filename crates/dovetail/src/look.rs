@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use actuator::{Inventory, Memory, Moment, Plan};
 use anyhow::{Context, Result};
-use model::{Bundle, ClusterName, NetworkId, Published, Report, Target};
+use model::{Addresses, Bundle, ClusterName, NetworkId, Published, Report, Target};
+use observer::Observation;
 
 use crate::config::{ClusterParts, Config};
 
@@ -16,6 +17,8 @@ pub struct Look {
     pub report: Report,
     /// The names of the networks that services which ask to be routed are on.
     pub networks: BTreeMap<NetworkId, String>,
+    /// How full these networks are, where that can be told.
+    pub addresses: BTreeMap<NetworkId, Addresses>,
 }
 
 /// One cluster of proxies.
@@ -41,7 +44,7 @@ impl Look {
 /// When a read fails (a look that is not complete is not a look), or when the operator would refuse this Engine.
 pub async fn look(config: &Config, swarm: &impl swarm::Read) -> Result<Look> {
     engine::supported(&swarm.identity().await?).map_err(anyhow::Error::msg)?;
-    let desired = observer::observe_once(swarm).await?;
+    let Observation { desired, addresses } = observer::observe_once(swarm, config.proxies()).await?;
     let mut settings = config.reconciler();
     let mut inventories: BTreeMap<ClusterName, (ClusterParts, Inventory)> = BTreeMap::new();
     let mut published = BTreeMap::new();
@@ -74,7 +77,7 @@ pub async fn look(config: &Config, swarm: &impl swarm::Read) -> Result<Look> {
         clusters.insert(name, ClusterLook { published: plan.published.clone(), bundle, plan });
     }
     let networks = desired.networks.iter().map(|(id, network)| (id.clone(), network.name.clone())).collect();
-    Ok(Look { clusters, report: compiled.report, networks })
+    Ok(Look { clusters, report: compiled.report, networks, addresses })
 }
 
 fn plan(target: Option<&Target>, inventory: &Inventory, parts: &ClusterParts) -> Plan {

@@ -80,6 +80,7 @@ impl Sources {
         self.add_short_circuits(&mut families);
         self.add_loops(&mut families);
         self.add_services(&mut families);
+        self.add_networks(&mut families);
         self.add_rollouts(&mut families);
         self.add_engine(&mut families);
         families
@@ -88,7 +89,7 @@ impl Sources {
     fn add_short_circuits(&self, families: &mut Vec<Family>) {
         let mut family = counter(
             "dovetail_short_circuits",
-            "Changes of services by outcome: `spared` woke nobody, `routing` led to a new computation.",
+            "Changes of services and networks by outcome: `spared` woke nobody, `routing` led to a new computation.",
         );
         for count in self.short_circuits.snapshot() {
             family.add([("outcome", count.kind), ("reason", count.reason)], count.count as f64);
@@ -143,6 +144,23 @@ impl Sources {
             problems.add([("code", code.as_str())], self.reconciler.problems(*code) as f64);
         }
         families.extend([services, problems]);
+    }
+
+    fn add_networks(&self, families: &mut Vec<Family>) {
+        let mut addresses = gauge(
+            "dovetail_network_addresses",
+            "Addresses of the networks of services that ask to be routed: `taken` at least, `free` at most.",
+        );
+        let mut nearly_full = gauge(
+            "dovetail_network_nearly_full",
+            "1 if nine of ten addresses are taken, or too few are free for a rollout.",
+        );
+        for network in self.view.addresses.borrow().values() {
+            addresses.add([("network", &network.name), ("state", "taken")], network.taken as f64);
+            addresses.add([("network", &network.name), ("state", "free")], network.free() as f64);
+            nearly_full.add([("network", &network.name)], f64::from(u8::from(network.nearly_full)));
+        }
+        families.extend([addresses, nearly_full]);
     }
 
     fn add_rollouts(&self, families: &mut Vec<Family>) {

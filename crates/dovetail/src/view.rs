@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actuator::Phase;
-use model::{ClusterName, Published, Report};
+use model::{Addresses, ClusterName, NetworkId, Published, Report};
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -15,6 +15,8 @@ use tokio::time::Instant;
 pub struct View {
     /// The reconciler's last report.
     pub report: watch::Receiver<Option<Arc<Report>>>,
+    /// How full the networks of services that ask to be routed are.
+    pub addresses: watch::Receiver<Arc<BTreeMap<NetworkId, Addresses>>>,
     /// What is live, a cluster.
     pub published: BTreeMap<ClusterName, watch::Receiver<Option<Published>>>,
     /// How the rollouts are doing, a cluster.

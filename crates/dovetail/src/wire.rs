@@ -147,10 +147,13 @@ where
             status
         };
 
-        let observer_settings =
-            observer::Settings { poll_interval: config.engine.poll_interval.0, ..observer::Settings::default() };
+        let observer_settings = observer::Settings {
+            poll_interval: config.engine.poll_interval.0,
+            proxies: config.proxies(),
+            ..observer::Settings::default()
+        };
         let (observer, desired) = observer::Observer::new(swarm.clone(), observer_settings);
-        let short_circuits = observer.short_circuits();
+        let (short_circuits, addresses) = (observer.short_circuits(), observer.addresses());
         let observer_status = spawn("observer".into(), looped(observer, reading, &end));
 
         let mut settings = config.reconciler();
@@ -185,6 +188,7 @@ where
 
         let view = Arc::new(View {
             report: report_receiver,
+            addresses,
             published,
             rollouts,
             waits_for: waits_for_receiver,

@@ -38,11 +38,10 @@
 //! - Jobs have no tasks. Secrets have no content. Volumes, resources, platforms and plugins are not
 //!   looked at; of constraints only `node.id`, `node.hostname`, `node.role` and `node.labels.*`.
 //! - A published port of 0 stays 0. `RestartPolicy.Window` is not read: attempts are counted for ever.
-//! - The addresses that nodes take on a network for their load balancers: here a /24 has 253 for services
-//!   and tasks.
 //! - The Engine drops fields that it does not know; here they are kept.
 //! - Several managers, elections, and lists that lag behind: faults stand for them.
 
+mod balancers;
 mod builder;
 mod calls;
 mod configs;

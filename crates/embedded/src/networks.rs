@@ -39,6 +39,14 @@ impl Pool {
         self.size as usize - 3
     }
 
+    /// As the Engine tells it.
+    fn seen(&self) -> swarm::Pool {
+        let address = |offset| IpAddr::V4(Ipv4Addr::from(self.base + offset));
+        let prefix = u8::try_from(32 - self.size.trailing_zeros()).expect("at most 32");
+        let subnet = swarm::Subnet::new(address(0), prefix).expect("at most 32");
+        swarm::Pool { subnet, range: None, gateway: Some(address(1)) }
+    }
+
     pub fn free(&self) -> usize {
         self.capacity() - self.used.len()
     }
@@ -98,6 +106,7 @@ impl Store {
             scope: if overlay { "swarm" } else { "local" }.to_owned(),
             ingress: false,
             labels: BTreeMap::new(),
+            pools: pool.iter().map(Pool::seen).collect(),
         };
         self.networks.insert(id.clone(), Network { seen, pool });
         self.emit(EventKind::Network);
@@ -192,6 +201,26 @@ impl Store {
             }
         }
         Some(allocated)
+    }
+
+    pub(crate) fn hide_subnets(&mut self, id_or_name: &str) -> Result<()> {
+        let id = self.find_network(id_or_name).map(|network| network.seen.id.clone());
+        let Some(network) = id.and_then(|id| self.networks.get_mut(&id)) else {
+            let operation = format!("hide the subnets of network {id_or_name}");
+            return Err(Error::new(Class::NotFound, operation, format!("network {id_or_name} not found")));
+        };
+        network.seen.pools.clear();
+        Ok(())
+    }
+
+    /// An address of this network, for somebody whom no list shows.
+    pub(crate) fn take_address(&mut self, id_or_name: &str) -> Result<()> {
+        let operation = format!("connect a container to network {id_or_name}");
+        let Some(id) = self.find_network(id_or_name).map(|network| network.seen.id.clone()) else {
+            return Err(Error::new(Class::NotFound, operation, format!("network {id_or_name} not found")));
+        };
+        let allocated = self.allocate(&[id]);
+        allocated.map(|_| ()).ok_or_else(|| Error::new(Class::Refused, operation, "no address is left"))
     }
 
     /// Frees addresses and lets those who wait for one try again.

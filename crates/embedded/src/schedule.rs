@@ -29,6 +29,8 @@ pub(crate) enum Due {
     DelayOver(TaskId),
     /// A task has waited long enough for its predecessor to stop.
     StopWaiting(TaskId),
+    /// A task has waited long enough for its node's place on a network.
+    NoBalancer(TaskId),
     /// A rollout's worker may take its next slot.
     WorkerFree(ServiceId, u64, usize),
     /// A rollout has been watched long enough.
@@ -53,6 +55,7 @@ impl Store {
     pub(crate) fn next_live_due(&self) -> Option<Instant> {
         let matters = |due: &Due| match due {
             Due::StopWaiting(task) => self.tasks.get(task).is_some_and(|task| task.wait.predecessor.is_some()),
+            Due::NoBalancer(task) => self.waits_for_balancer(task),
             _ => true,
         };
         self.due.iter().find(|(_, due)| matters(due)).map(|((at, _), _)| *at)
@@ -97,6 +100,7 @@ impl Store {
             Due::Stopped(task) => self.stopped(&task),
             Due::DelayOver(task) => self.end_delay(&task),
             Due::StopWaiting(task) => self.stop_waiting(&task),
+            Due::NoBalancer(task) => self.no_balancer(&task),
             Due::WorkerFree(service, rollout, worker) => self.worker_free(&service, rollout, worker),
             Due::Monitored(service, rollout) => self.monitored(&service, rollout),
             Due::NodeDown(node) => self.node_down(&node),

@@ -10,6 +10,7 @@ use serde_json::Value;
 use swarm::{Config, EventKind};
 use tokio::time::Instant;
 
+use crate::balancers::Balancer;
 use crate::networks::Network;
 use crate::nodes::Node;
 use crate::schedule::Due;
@@ -109,6 +110,7 @@ pub(crate) struct Store {
     pub networks: BTreeMap<NetworkId, Network>,
     pub ingress: Option<NetworkId>,
     pub next_subnet: u32,
+    pub balancers: BTreeMap<(NodeId, NetworkId), Balancer>,
     pub nodes: BTreeMap<NodeId, Node>,
     pub configs: BTreeMap<ConfigId, Config>,
     pub secrets: BTreeMap<SecretId, String>,
@@ -147,6 +149,7 @@ impl Store {
             networks: BTreeMap::new(),
             ingress: None,
             next_subnet: 0,
+            balancers: BTreeMap::new(),
             nodes: BTreeMap::new(),
             configs: BTreeMap::new(),
             secrets: BTreeMap::new(),

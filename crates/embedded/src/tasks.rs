@@ -199,6 +199,8 @@ impl Store {
                 if let Some(node) = self.nodes.get_mut(&node_id) {
                     node.tasks.insert(id.clone());
                 }
+                let addresses = self.tasks[id].addresses.clone();
+                self.join_balancers(&node_id, &addresses);
                 self.change_task(id, |task| {
                     task.node = Some(node_id);
                     task.error = None;
@@ -216,8 +218,12 @@ impl Store {
         self.waiting_tasks.insert((created_at, id.clone()));
     }
 
-    /// A node that cannot get a config refuses the task that needs it.
+    /// A node that cannot get a config refuses the task that needs it. One without an address of its own on a network
+    /// of the task waits for it, and so does the task.
     fn finish_preparing(&mut self, id: &TaskId) {
+        if !self.finds_balancers(id) {
+            return;
+        }
         let configs = Configs(&self.configs);
         let missing = self.tasks[id].made_from.configs.iter().find(|config| configs.get(&config.id).is_none());
         match missing.map(|config| format!("config {} not found", config.name)) {
@@ -274,7 +280,7 @@ impl Store {
         self.end(id, state, error);
     }
 
-    fn end(&mut self, id: &TaskId, state: TaskState, error: Option<String>) {
+    pub(crate) fn end(&mut self, id: &TaskId, state: TaskState, error: Option<String>) {
         self.change_task(id, |task| task.error = error);
         self.set_state(id, state);
     }
@@ -417,9 +423,9 @@ impl Store {
         let Some(task) = self.tasks.get_mut(id) else { return };
         let (addresses, node) = (std::mem::take(&mut task.addresses), task.node.clone());
         self.release(&addresses);
-        if let Some(node) = node.and_then(|node| self.nodes.get_mut(&node))
-            && node.tasks.remove(id)
-        {
+        let Some(node) = node else { return };
+        if self.nodes.get_mut(&node).is_some_and(|node| node.tasks.remove(id)) {
+            self.leave_balancers(&node, &addresses);
             self.freed = true;
         }
     }
@@ -449,7 +455,7 @@ impl Store {
         }
     }
 
-    fn has_living_node(&self, task: &Task) -> bool {
+    pub(crate) fn has_living_node(&self, task: &Task) -> bool {
         // Before it is assigned, a task is in the hands of the managers.
         task.state < TaskState::Assigned
             || task.node.as_ref().and_then(|node| self.nodes.get(node)).is_some_and(|node| node.alive)

@@ -171,7 +171,7 @@ impl Swarm {
 
 /// Networks, nodes, configs and secrets.
 impl Swarm {
-    /// An overlay network with a /24: 253 addresses for services and tasks.
+    /// An overlay network with a /24: 253 addresses for services, tasks, and nodes that have tasks on it.
     ///
     /// # Errors
     /// When the name is taken.
@@ -185,6 +185,23 @@ impl Swarm {
     /// When the name is taken, or no such subnet is left.
     pub fn create_network_sized(&self, name: &str, prefix: u8) -> Result<NetworkId> {
         self.lock(|state| state.store.create_network(name, "overlay", prefix))
+    }
+
+    /// The Engine tells no subnet of this network, as it does for a moment after one was created.
+    ///
+    /// # Errors
+    /// When there is no such network.
+    pub fn hide_subnets(&self, network: &str) -> Result<()> {
+        self.lock(|state| state.store.hide_subnets(network))
+    }
+
+    /// `docker run --network`, on an attachable network: takes an address that neither services nor tasks tell of. Its
+    /// node's own is not taken.
+    ///
+    /// # Errors
+    /// When there is no such network, or no address left.
+    pub fn run_container(&self, network: &str) -> Result<()> {
+        self.lock(|state| state.store.take_address(network))
     }
 
     /// `docker network rm`, by name or id.

@@ -10,7 +10,8 @@
 //! * an unknown desired state is [`DesiredState::Ready`]: not to be served, and not gone;
 //! * an unknown state of an update is as if there were no update status, which is a hint anyway;
 //! * an unknown kind of service is [`Mode::Job`]: nothing that can be routed to;
-//! * an unknown endpoint mode is VIP: whether there is a VIP is seen from the VIPs.
+//! * an unknown endpoint mode is VIP: whether there is a VIP is seen from the VIPs;
+//! * a subnet that does not read leaves a network's addresses unknown: they only serve to warn, and to wait.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -23,8 +24,8 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use swarm::{
-    Attachment, Config, DesiredState, Endpoint, EndpointMode, EventKind, Mode, Network, RawService, RunningCount,
-    Secret, Service, Task, TaskState, UpdateState, UpdateStatus, limits,
+    Attachment, Config, DesiredState, Endpoint, EndpointMode, EventKind, Mode, Network, Pool, RawService, RunningCount,
+    Secret, Service, Subnet, Task, TaskState, UpdateState, UpdateStatus, limits,
 };
 
 type Decoded<T> = Result<T, String>;
@@ -480,7 +481,27 @@ pub(crate) fn network(wire: bollard::models::NetworkInspect) -> Decoded<Network>
         scope: wire.scope.unwrap_or_default(),
         ingress: wire.ingress.unwrap_or(false),
         labels: wire.labels.unwrap_or_default().into_iter().collect(),
+        pools: pools(wire.ipam.and_then(|ipam| ipam.config).unwrap_or_default()),
     })
+}
+
+/// All or none of them: half of a network's addresses would look like a network that is full.
+fn pools(wire: Vec<bollard::models::IpamConfig>) -> Vec<Pool> {
+    let pool = |wire: bollard::models::IpamConfig| {
+        let told = |text: Option<String>| text.filter(|text| !text.is_empty());
+        Some(Pool {
+            subnet: Subnet::parse(&told(wire.subnet)?)?,
+            range: match told(wire.ip_range) {
+                Some(range) => Some(Subnet::parse(&range)?),
+                None => None,
+            },
+            gateway: match told(wire.gateway) {
+                Some(gateway) => Some(address(&gateway).ok()?),
+                None => None,
+            },
+        })
+    };
+    wire.into_iter().map(pool).collect::<Option<Vec<_>>>().unwrap_or_default()
 }
 
 pub(crate) fn config(wire: bollard::models::Config) -> Decoded<Config> {

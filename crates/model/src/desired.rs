@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::values::SecretName;
-use crate::{CreatedAt, Host, NetworkId, NodeId, Options, Problem, SecretId, ServiceId, TaskId};
+use crate::{ClusterName, CreatedAt, Host, NetworkId, NodeId, Options, Problem, SecretId, ServiceId, TaskId};
 
 /// Every candidate service of the cluster, with what routing needs to know of it and nothing that routing
 /// does not depend on: no replica counts, no images, no versions. Two values that are equal route alike.
@@ -117,6 +117,11 @@ pub enum Backends {
         /// The last list of them failed; these are from the one before.
         stale: bool,
     },
+    /// Something without which nothing could be said was never read: what is live of the service stays as it is.
+    Unread {
+        /// What, for people.
+        reason: String,
+    },
 }
 
 /// A task that runs and should run.
@@ -139,4 +144,24 @@ pub struct Network {
     pub id: NetworkId,
     /// Its name.
     pub name: String,
+    /// The clusters whose proxies are not on it, are asked to be, and would not find enough addresses.
+    pub no_room_for: BTreeMap<ClusterName, Shortage>,
+}
+
+impl Network {
+    /// A network with room for everybody.
+    pub fn new(id: NetworkId, name: impl Into<String>) -> Self {
+        Self { id, name: name.into(), no_room_for: BTreeMap::new() }
+    }
+}
+
+/// Why proxies cannot join a network. How many addresses are taken is not in it: that changes all the time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    /// The network's subnets, such as `10.0.1.0/24`.
+    pub subnets: Vec<String>,
+    /// How many addresses these have for services, tasks and nodes.
+    pub addresses: u64,
+    /// How many of them the proxies need.
+    pub needed: u64,
 }

@@ -4,6 +4,7 @@
 //! Nothing here does IO, reads a clock or throws dice. Names with rules have a checking constructor, so
 //! that a value of such a type is fit to be written into a proxy file or an object name.
 
+mod addresses;
 mod bundle;
 mod desired;
 mod digest;
@@ -18,8 +19,9 @@ mod shard;
 mod spec;
 pub mod values;
 
+pub use addresses::Addresses;
 pub use bundle::{Bundle, File, SECRETS_DIRECTORY, SecretMount, Target};
-pub use desired::{BackendMode, Backends, Desired, Network, Request, Scale, Service, Task};
+pub use desired::{BackendMode, Backends, Desired, Network, Request, Scale, Service, Shortage, Task};
 pub use digest::Digest;
 pub use manifest::{Manifest, ManifestError, Publication};
 pub use names::{

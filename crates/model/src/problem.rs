@@ -117,6 +117,10 @@ codes! {
     UnknownNetwork = "unknown_network",
     /// A second network appeared beside the one in use, and no label says which.
     NetworkKept = "network_kept",
+    /// The network has too few addresses left for the proxies to join it.
+    NetworkFull = "network_full",
+    /// Something without which nothing can be said of it was never read; what is live of it stays.
+    Unread = "unread",
     /// A sticky session in VIP mode, where it cannot work.
     StickyInVip = "sticky_in_vip",
     /// Its last change made a rollout fail; the last good is served, or nothing if there is none.

@@ -60,6 +60,7 @@ mod tests {
     use super::*;
     use crate::facts::{Facts, TaskRead};
     use crate::fixtures::service;
+    use crate::index::Candidate;
     use crate::lookups::Lookups;
     use crate::request;
 
@@ -74,9 +75,8 @@ mod tests {
                 });
                 let read = read.build();
                 let reading = request::read(&read).unwrap();
-                Facts::new(read, reading, TaskRead::NotAsked, &Lookups::default(), None, Instant::now())
-                    .unwrap()
-                    .service
+                let candidate = Candidate { read, reading };
+                Facts::new(candidate, TaskRead::NotAsked, &Lookups::default(), None, Instant::now()).unwrap().service
             });
             let news = complaints.update(&"web-id".into(), service.as_deref());
             let codes = |problems: Vec<Problem>| problems.into_iter().map(|problem| problem.code).collect::<Vec<_>>();

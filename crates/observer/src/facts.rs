@@ -1,15 +1,17 @@
 //! One service as last read: what routing needs of it, and what was read beside that.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use model::values::SecretName;
-use model::{BackendMode, Backends, Network, NetworkId, Request, Scale, SecretId, Service, Task, labels};
-use swarm::{DesiredState, Mode, TaskState};
+use model::{BackendMode, Backends, NetworkId, Request, Scale, SecretId, Service, Task, labels};
+use swarm::{Class, DesiredState, Mode, Network, TaskState};
 use tokio::time::Instant;
 
+use crate::index::Candidate;
 use crate::lookups::Lookups;
 use crate::networks::Known;
 use crate::request::Reading;
@@ -29,7 +31,7 @@ pub(crate) struct Facts {
     pub(crate) read: swarm::Service,
     /// What routing needs. The same allocation for as long as it says the same.
     pub(crate) service: Arc<Service>,
-    /// The networks of [`Service::networks`].
+    /// The networks of [`Service::networks`], as the Engine told of them.
     pub(crate) networks: BTreeMap<NetworkId, Arc<Network>>,
     /// Those of the cluster's secrets that its labels may mean.
     pub(crate) secrets: BTreeMap<SecretName, SecretId>,
@@ -48,15 +50,29 @@ pub(crate) enum TaskRead<'a> {
     NotAsked,
 }
 
-/// Something that a candidate's facts need could not be read: nothing is said about it in this pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Something that a candidate's facts need and that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Unread {
-    /// One of its networks.
-    Network,
+    /// One of its networks, by id or name, for this reason.
+    Network(String, Option<Class>),
     /// Its tasks, which nobody has listed before either.
     Tasks,
     /// Whether the secrets that it names exist.
     Secrets,
+}
+
+impl fmt::Display for Unread {
+    /// Without the Engine's own words, which may differ from pass to pass.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unread::Network(network, Some(class)) => {
+                write!(f, "its network {network} could not be read ({})", class.as_str())
+            }
+            Unread::Network(network, None) => write!(f, "its network {network} was not read"),
+            Unread::Tasks => f.write_str("its tasks could not be listed"),
+            Unread::Secrets => f.write_str("the secrets that it names could not be listed"),
+        }
+    }
 }
 
 /// What the labels of a service in task mode ask for; `None` in VIP mode and when it is refused.
@@ -90,36 +106,28 @@ impl Facts {
     /// Puts together what was read. `previous` is what is known of the same service.
     ///
     /// # Errors
-    /// When an answer is missing without which the facts could be wrong. A network left out would make a
-    /// choice among the others look clear; tasks left out would look like a service without any, and secrets
-    /// left out like labels that name none.
+    /// When an answer is missing without which the facts could be wrong, and something is known of the service that
+    /// stays as it is. A network left out would make a choice among the others look clear; tasks left out would look
+    /// like a service without any, and secrets left out like labels that name none. If nothing is known, the service is
+    /// there as [`Backends::Unread`].
     pub(crate) fn new(
-        read: swarm::Service,
-        reading: Reading,
+        candidate: Candidate,
         tasks: TaskRead<'_>,
         lookups: &Lookups,
         previous: Option<&Facts>,
         now: Instant,
     ) -> Result<Self, Unread> {
-        let secrets = lookups.secrets.among(&secret_names(&read, &reading)).ok_or(Unread::Secrets)?;
-        let mut joinable = BTreeMap::new();
-        for key in network_keys(&read, &reading, tasks) {
-            match lookups.networks.get(&key) {
-                Known::Joinable(network) => {
-                    joinable.insert(network.id.clone(), network);
-                }
-                Known::No => {}
-                Known::Unread => return Err(Unread::Network),
-            }
-        }
-        let (scale, empty_since) = scale(&read, previous, now);
-        let backends = match &reading.asked {
-            Err(_) => Backends::Tasks { tasks: Vec::new(), stale: false },
-            Ok(Request { backend_mode: BackendMode::Vip, .. }) => {
-                vip(&read, scale, &joinable, previous.map(|facts| &facts.service.backends))
-            }
-            Ok(Request { backend_mode: BackendMode::Task, .. }) => task_backends(tasks, &mut joinable, previous)?,
+        let (scale, empty_since) = scale(&candidate.read, previous, now);
+        let Found { networks, secrets, backends } = match find(&candidate, scale, tasks, lookups, previous) {
+            Ok(found) => found,
+            Err(unread) if previous.is_some_and(Facts::is_read) => return Err(unread),
+            Err(unread) => Found {
+                networks: BTreeMap::new(),
+                secrets: BTreeMap::new(),
+                backends: Backends::Unread { reason: unread.to_string() },
+            },
         };
+        let Candidate { read, reading } = candidate;
         let service = Service {
             id: read.id.clone(),
             name: read.name.clone(),
@@ -130,14 +138,19 @@ impl Facts {
             asked: reading.asked,
             warnings: reading.warnings,
             scale,
-            networks: joinable.keys().cloned().collect(),
+            networks: networks.keys().cloned().collect(),
             backends,
         };
         let service = match previous {
             Some(previous) if *previous.service == service => Arc::clone(&previous.service),
             _ => Arc::new(service),
         };
-        Ok(Self { read, service, networks: joinable, secrets, empty_since })
+        Ok(Self { read, service, networks, secrets, empty_since })
+    }
+
+    /// Whether enough of it was read, now or before.
+    pub(crate) fn is_read(&self) -> bool {
+        !matches!(self.service.backends, Backends::Unread { .. })
     }
 
     /// How many tasks the service wants, as far as the Engine said.
@@ -147,6 +160,42 @@ impl Facts {
             Mode::Global | Mode::Job => self.read.running.map(|count| count.desired),
         }
     }
+}
+
+/// What a candidate refers to, and where its requests could go.
+struct Found {
+    networks: BTreeMap<NetworkId, Arc<Network>>,
+    secrets: BTreeMap<SecretName, SecretId>,
+    backends: Backends,
+}
+
+fn find(
+    candidate: &Candidate,
+    scale: Scale,
+    tasks: TaskRead<'_>,
+    lookups: &Lookups,
+    previous: Option<&Facts>,
+) -> Result<Found, Unread> {
+    let Candidate { read, reading } = candidate;
+    let secrets = lookups.secrets.among(&secret_names(read, reading)).ok_or(Unread::Secrets)?;
+    let mut joinable = BTreeMap::new();
+    for key in network_keys(read, reading, tasks) {
+        match lookups.networks.get(&key) {
+            Known::Joinable(network) => {
+                joinable.insert(network.id.clone(), network);
+            }
+            Known::No => {}
+            Known::Unread(class) => return Err(Unread::Network(key, class)),
+        }
+    }
+    let backends = match &reading.asked {
+        Err(_) => Backends::Tasks { tasks: Vec::new(), stale: false },
+        Ok(Request { backend_mode: BackendMode::Vip, .. }) => {
+            vip(read, scale, &joinable, previous.map(|facts| &facts.service.backends))
+        }
+        Ok(Request { backend_mode: BackendMode::Task, .. }) => task_backends(tasks, &mut joinable, previous)?,
+    };
+    Ok(Found { networks: joinable, secrets, backends })
 }
 
 fn scale(read: &swarm::Service, previous: Option<&Facts>, now: Instant) -> (Scale, Option<Instant>) {
@@ -214,7 +263,7 @@ fn task_backends(
             Ok(Backends::Tasks { tasks: tasks.clone(), stale: *stale || failed })
         }
         // It was in VIP mode or refused until now.
-        (_, Backends::Tasks { .. } | Backends::Vip { .. }) => Err(Unread::Tasks),
+        (_, Backends::Tasks { .. } | Backends::Vip { .. } | Backends::Unread { .. }) => Err(Unread::Tasks),
     }
 }
 
@@ -255,7 +304,7 @@ mod tests {
         now: Instant,
     ) -> Result<Facts, Unread> {
         let reading = request::read(&read).expect("a candidate");
-        Facts::new(read, reading, tasks, &lookups(), previous, now)
+        Facts::new(Candidate { read, reading }, tasks, &lookups(), previous, now)
     }
 
     fn facts(read: swarm::Service, tasks: TaskRead<'_>, previous: Option<&Facts>) -> Result<Facts, Unread> {
@@ -371,16 +420,28 @@ mod tests {
     #[test]
     fn unread_secrets_leave_the_service_unread_unless_it_is_refused() {
         let mut read = service("web").vip().labels(&[("basic_auth", "users")]).build();
-        assert_eq!(facts(read.clone(), TaskRead::NotAsked, None).unwrap_err(), Unread::Secrets);
+        let unread = facts(read.clone(), TaskRead::NotAsked, None).unwrap();
+        let reason = "the secrets that it names could not be listed".to_owned();
+        assert_eq!(unread.service.backends, Backends::Unread { reason });
+        let before = facts(service("web").vip().build(), TaskRead::NotAsked, None).unwrap();
+        assert_eq!(facts(read.clone(), TaskRead::NotAsked, Some(&before)).unwrap_err(), Unread::Secrets);
         read.labels.insert(labels::PORT.into(), "x".into());
         assert!(facts(read, TaskRead::NotAsked, None).unwrap().service.asked.is_err());
     }
 
     #[test]
-    fn an_unread_network_leaves_the_service_unread_unless_it_is_refused() {
+    fn an_unread_network_leaves_the_service_as_it_was_or_unread_unless_it_is_refused() {
         let mut read = service("web").vip().build();
+        let before = facts(read.clone(), TaskRead::NotAsked, None).unwrap();
         read.networks.push("unknown".into());
-        assert_eq!(facts(read.clone(), TaskRead::NotAsked, None).unwrap_err(), Unread::Network);
+        let error = facts(read.clone(), TaskRead::NotAsked, Some(&before)).unwrap_err();
+        assert_eq!(error, Unread::Network("unknown".into(), None));
+        let new = facts(read.clone(), TaskRead::NotAsked, None).unwrap();
+        let reason = "its network unknown was not read".to_owned();
+        assert_eq!(new.service.backends, Backends::Unread { reason });
+        assert!(new.service.networks.is_empty(), "the other one would look like the only one");
+        let still = facts(read.clone(), TaskRead::NotAsked, Some(&new)).unwrap();
+        assert!(Arc::ptr_eq(&still.service, &new.service));
         read.labels.insert(labels::PORT.into(), "x".into());
         let refused = facts(read, TaskRead::NotAsked, None).unwrap();
         assert!(refused.service.asked.is_err() && refused.service.networks.is_empty());

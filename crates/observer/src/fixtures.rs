@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use model::{CreatedAt, Digest, NetworkId, NodeId, ServiceId, TaskId, labels};
-use swarm::{Attachment, DesiredState, Endpoint, Mode, RunningCount, Service, Task, TaskState};
+use swarm::{Attachment, DesiredState, Endpoint, Mode, Pool, RunningCount, Service, Subnet, Task, TaskState};
 
 /// A replicated service with one running task on the network `app`.
 pub(crate) fn service(name: &str) -> Builder {
@@ -137,6 +137,15 @@ pub(crate) fn overlay(name: &str) -> swarm::Network {
         scope: "swarm".into(),
         ingress: false,
         labels: BTreeMap::new(),
+        pools: vec![pool("10.0.1.0/24", None, Some("10.0.1.1"))],
+    }
+}
+
+pub(crate) fn pool(subnet: &str, range: Option<&str>, gateway: Option<&str>) -> Pool {
+    Pool {
+        subnet: Subnet::parse(subnet).unwrap(),
+        range: range.map(|range| Subnet::parse(range).unwrap()),
+        gateway: gateway.map(|address| address.parse().unwrap()),
     }
 }
 

@@ -3,18 +3,20 @@
 //! # Guarantees
 //! - The same readings give the same [`Desired`], in whatever order and in however many steps they came.
 //! - A service that routes as before keeps its very allocation, and so does whatever is built from it.
-//! - A service about which something could not be read stays as it was; its neighbours do not notice.
+//! - A service about which something could not be read stays as it was; its neighbours do not notice. If nothing was
+//!   known of it before, it is there as unread: left out, it would look like a service that is gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::{Desired, ServiceId};
+use model::{Addresses, ClusterName, Desired, Network, NetworkId, ServiceId};
 use tokio::time::Instant;
 
-use crate::facts::{Facts, TaskRead, Unread, task_mode};
+use crate::addresses::{Census, Fullness, Headcount, Proxies, crews};
+use crate::facts::{Facts, TaskRead, task_mode};
 use crate::lookups::Lookups;
 use crate::request::{self, Reading};
-use crate::significance::{Sighting, Significance, significance};
+use crate::significance::{Sighting, Significance, Turn, significance};
 
 /// Services as read, with what their labels say.
 #[derive(Debug)]
@@ -23,17 +25,20 @@ pub(crate) struct Listing {
     /// Who else is there; `None` if this is not about the whole cluster but about a few known candidates
     /// whose tasks are read again.
     bystanders: Option<BTreeSet<ServiceId>>,
+    /// Who is on which network; `None` likewise.
+    census: Option<Census>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Candidate {
     pub(crate) read: swarm::Service,
     pub(crate) reading: Reading,
 }
 
 impl Listing {
-    /// A list of all services of the cluster.
-    pub(crate) fn whole(services: Vec<swarm::Service>) -> Self {
+    /// A list of all services of the cluster, some of which may be these proxies.
+    pub(crate) fn whole(services: Vec<swarm::Service>, proxies: &BTreeMap<ClusterName, Proxies>) -> Self {
+        let census = Census::take(&services, proxies);
         let mut candidates = BTreeMap::new();
         let mut bystanders = BTreeSet::new();
         for read in services {
@@ -46,7 +51,7 @@ impl Listing {
                 }
             }
         }
-        Self { candidates, bystanders: Some(bystanders) }
+        Self { candidates, bystanders: Some(bystanders), census: Some(census) }
     }
 
     /// Known candidates in task mode, as they were read last.
@@ -55,7 +60,7 @@ impl Listing {
             let reading = request::read(&facts.read)?;
             Some((facts.read.id.clone(), Candidate { read: facts.read.clone(), reading }))
         });
-        Self { candidates: known.collect(), bystanders: None }
+        Self { candidates: known.collect(), bystanders: None, census: None }
     }
 
     /// The candidates in task mode.
@@ -82,8 +87,12 @@ pub(crate) fn tasks_of<'a>(reads: &'a TaskReads, id: &ServiceId) -> TaskRead<'a>
 /// All candidates as last read.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
+    proxies: BTreeMap<ClusterName, Proxies>,
     candidates: BTreeMap<ServiceId, Facts>,
     bystanders: BTreeSet<ServiceId>,
+    census: Census,
+    headcounts: BTreeMap<ClusterName, Headcount>,
+    addresses: BTreeMap<NetworkId, Addresses>,
     desired: Desired,
 }
 
@@ -92,8 +101,10 @@ pub(crate) struct Index {
 pub(crate) struct Folded {
     /// The services about which anything changed.
     pub(crate) changes: Vec<Change>,
-    /// The services that stay as they were, because something could not be read.
-    pub(crate) unread: Vec<(ServiceId, Unread)>,
+    /// The networks about which anything changed.
+    pub(crate) networks: Vec<(Arc<Network>, Significance)>,
+    /// The services that stay as they were, or are there as unread, because something could not be read.
+    pub(crate) unread: Vec<ServiceId>,
 }
 
 #[derive(Debug)]
@@ -106,11 +117,27 @@ pub(crate) struct Change {
 impl Folded {
     /// Whether [`Desired`] is another one.
     pub(crate) fn reaches_routing(&self) -> bool {
-        self.changes.iter().any(|change| matches!(change.significance, Significance::Routing(_)))
+        let services = self.changes.iter().map(|change| change.significance);
+        let networks = self.networks.iter().map(|(_, significance)| *significance);
+        services.chain(networks).any(|significance| matches!(significance, Significance::Routing(_)))
     }
 }
 
 impl Index {
+    /// An index that knows nothing yet.
+    pub(crate) fn new(proxies: BTreeMap<ClusterName, Proxies>) -> Self {
+        Self { proxies, ..Self::default() }
+    }
+
+    pub(crate) fn proxies(&self) -> &BTreeMap<ClusterName, Proxies> {
+        &self.proxies
+    }
+
+    /// How full the candidates' networks are.
+    pub(crate) fn addresses(&self) -> &BTreeMap<NetworkId, Addresses> {
+        &self.addresses
+    }
+
     pub(crate) fn desired(&self) -> &Desired {
         &self.desired
     }
@@ -136,14 +163,16 @@ impl Index {
         }
         for (id, candidate) in listing.candidates {
             let tasks = tasks_of(tasks, &id);
-            let unread = self.put(id, candidate, tasks, lookups, now, &mut folded);
-            folded.unread.extend(unread);
+            self.put(id, candidate, tasks, lookups, now, &mut folded);
         }
         if let Some(bystanders) = listing.bystanders {
             self.bystanders = bystanders;
         }
+        if let Some(census) = listing.census {
+            self.census = census;
+        }
+        self.fold_networks(now, &mut folded);
         if folded.reaches_routing() {
-            self.fold_networks();
             self.fold_secrets();
         }
         folded
@@ -152,11 +181,11 @@ impl Index {
     fn remove(&mut self, id: ServiceId, new: Sighting<'_>, folded: &mut Folded) {
         let Some(old) = self.candidates.remove(&id) else { return };
         self.desired.services.remove(&id);
-        let significance = significance(Sighting::Candidate(&old), new);
+        let significance = significance(Turn::Service { old: Sighting::Candidate(&old), new });
         folded.changes.push(Change { id, name: old.read.name, significance });
     }
 
-    /// Puts a candidate in; tells what kept it from being read, if anything did.
+    /// Puts a candidate in.
     fn put(
         &mut self,
         id: ServiceId,
@@ -165,18 +194,21 @@ impl Index {
         lookups: &Lookups,
         now: Instant,
         folded: &mut Folded,
-    ) -> Option<(ServiceId, Unread)> {
+    ) {
         let old = self.candidates.get(&id);
-        let new = match Facts::new(candidate.read, candidate.reading, tasks, lookups, old, now) {
-            Ok(new) => new,
-            Err(unread) => return Some((id, unread)),
+        let Ok(new) = Facts::new(candidate, tasks, lookups, old, now) else {
+            folded.unread.push(id);
+            return;
         };
+        if !new.is_read() {
+            folded.unread.push(id.clone());
+        }
         let sighting = match old {
             Some(old) => Sighting::Candidate(old),
             None if self.bystanders.contains(&id) => Sighting::Bystander,
             None => Sighting::Absent,
         };
-        let significance = significance(sighting, Sighting::Candidate(&new));
+        let significance = significance(Turn::Service { old: sighting, new: Sighting::Candidate(&new) });
         if let Significance::Routing(_) = significance {
             self.desired.services.insert(id.clone(), Arc::clone(&new.service));
         }
@@ -184,16 +216,32 @@ impl Index {
             folded.changes.push(Change { id: id.clone(), name: new.read.name.clone(), significance });
         }
         self.candidates.insert(id, new);
-        None
     }
 
-    fn fold_networks(&mut self) {
-        let networks: imbl::OrdMap<_, _> = self
-            .candidates
-            .values()
-            .flat_map(|facts| &facts.networks)
-            .map(|(id, network)| (id.clone(), Arc::clone(network)))
-            .collect();
+    fn fold_networks(&mut self, now: Instant, folded: &mut Folded) {
+        let crews = crews(&self.proxies, &self.census, &mut self.headcounts, now);
+        let candidates = self.candidates.values().map(|facts| (&*facts.service, &facts.networks));
+        let Fullness { addresses, mut shortages } = Fullness::of(candidates, &self.census, &crews);
+        self.addresses = addresses;
+        let mut networks = imbl::OrdMap::new();
+        for (id, network) in self.candidates.values().flat_map(|facts| &facts.networks) {
+            if networks.contains_key(id) {
+                continue;
+            }
+            let no_room_for = shortages.remove(id).unwrap_or_default();
+            let new = Network { no_room_for, ..Network::new(id.clone(), network.name.clone()) };
+            let new = match self.desired.networks.get(id) {
+                Some(old) if **old == new => Arc::clone(old),
+                Some(old) => {
+                    let new = Arc::new(new);
+                    let significance = significance(Turn::Network { old, new: &new });
+                    folded.networks.push((Arc::clone(&new), significance));
+                    new
+                }
+                None => Arc::new(new),
+            };
+            networks.insert(id.clone(), new);
+        }
         if networks != self.desired.networks {
             self.desired.networks = networks;
         }

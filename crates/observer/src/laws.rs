@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::{Desired, Digest, ServiceId, labels};
+use model::{ClusterName, Desired, Digest, NetworkId, ServiceId, labels};
 use proptest::prelude::*;
 use swarm::{Mode, RunningCount, Service, UpdateState, UpdateStatus};
 use tokio::time::Instant;
 
+use crate::addresses::Proxies;
 use crate::facts::{secret_names, task_mode};
-use crate::fixtures::{GOOD, ingress, overlay, secret, service, task};
+use crate::fixtures::{GOOD, ingress, overlay, pool, secret, service, task};
 use crate::index::{Folded, Index, Listing, TaskReads};
 use crate::lookups::Lookups;
 use crate::request;
@@ -18,12 +19,20 @@ use crate::significance::Significance;
 /// Complete answers about what the services of a listing refer to.
 fn lookups(listing: &Listing, secrets: &[swarm::Secret]) -> Lookups {
     let mut lookups = Lookups::default();
-    for network in [overlay("app"), overlay("other"), ingress()] {
+    let app = swarm::Network { pools: vec![pool("10.0.1.0/28", None, Some("10.0.1.1"))], ..overlay("app") };
+    for network in [app, overlay("other"), ingress()] {
         lookups.networks.learn(network.id.as_str().to_owned(), Some(network));
     }
     let wanted = listing.candidates.values().flat_map(|candidate| secret_names(&candidate.read, &candidate.reading));
     lookups.secrets.learn(&wanted.collect(), secrets.to_vec());
     lookups
+}
+
+/// Two proxies on the routing mesh: to join a network takes five addresses, of 13 that `app` has.
+fn proxies() -> BTreeMap<ClusterName, Proxies> {
+    let proxies =
+        Proxies { service: "proxy".into(), service_cluster: String::new(), replicas: Some(2), surge: 1, vip: true };
+    BTreeMap::from([(ClusterName::parse("main").unwrap(), proxies)])
 }
 
 /// A complete reading of a cluster: each service in task mode has as many tasks as it counts.
@@ -32,7 +41,7 @@ fn fold(index: &mut Index, cluster: &BTreeMap<ServiceId, Service>) -> Folded {
 }
 
 fn fold_with(index: &mut Index, cluster: &BTreeMap<ServiceId, Service>, secrets: &[swarm::Secret]) -> Folded {
-    let listing = Listing::whole(cluster.values().cloned().collect());
+    let listing = Listing::whole(cluster.values().cloned().collect(), index.proxies());
     let tasks: TaskReads = listing
         .in_task_mode()
         .map(|(id, read)| {
@@ -188,15 +197,18 @@ proptest! {
         let mut vip = service("web").vip().labels(&options).scale(2, 1).build();
         let neighbour = service("neighbour").task().build();
         let secrets = [secret("a", 0), secret("c", 0)];
-        let mut index = Index::default();
-        fold_with(&mut index, &cluster([vip.clone(), neighbour.clone()]), &secrets);
+        // The proxies are on its network, which is small: it is full and has room again meanwhile.
+        let proxy = service("proxy").scale(2, 2).build();
+        let mut index = Index::new(proxies());
+        fold_with(&mut index, &cluster([vip.clone(), neighbour.clone(), proxy.clone()]), &secrets);
         let before = index.desired().clone();
         for change in changes {
             let nothing = matches!(change, Irrelevant::Nothing);
             apply(&mut vip, change);
             // Secrets that nobody names come and go.
             let count = usize::from(!nothing) + 1;
-            let folded = fold_with(&mut index, &cluster([vip.clone(), neighbour.clone()]), &secrets[..count]);
+            let now = cluster([vip.clone(), neighbour.clone(), proxy.clone()]);
+            let folded = fold_with(&mut index, &now, &secrets[..count]);
             prop_assert!(!folded.reaches_routing());
             let spared = folded.changes.iter().filter(|c| matches!(c.significance, Significance::Spared(_))).count();
             prop_assert_eq!(spared, usize::from(!nothing));
@@ -206,13 +218,36 @@ proptest! {
         }
     }
 
+    /// How full a network is reaches routing exactly when proxies that are not on it can join no more, or can again.
+    #[test]
+    fn only_the_edge_of_a_network_reaches_routing(scales in proptest::collection::vec((1..20u64, 1..20u64), 1..20)) {
+        let id = NetworkId::new("app-id");
+        let vip = |(replicas, running)| service("web").vip().scale(replicas, running).build();
+        let mut index = Index::new(proxies());
+        fold(&mut index, &cluster([vip((1, 1))]));
+        let mut room = true;
+        for (replicas, running) in scales {
+            let folded = fold(&mut index, &cluster([vip((replicas, running))]));
+            // The virtual address, the tasks, and what the proxies need: their node is counted there.
+            let fits = 1 + replicas.max(running) + 5 <= 13;
+            prop_assert_eq!(index.desired().networks[&id].no_room_for.is_empty(), fits);
+            prop_assert_eq!(folded.reaches_routing(), fits != room);
+            prop_assert_eq!(index.addresses()[&id].taken, (2 + replicas.max(running)).min(13));
+            // And what was published before does not matter.
+            let mut fresh = Index::new(proxies());
+            fold(&mut fresh, &cluster([vip((replicas, running))]));
+            prop_assert_eq!(fresh.desired(), index.desired());
+            room = fits;
+        }
+    }
+
     #[test]
     fn the_order_in_which_services_change_is_irrelevant(
         changes in proptest::collection::vec(any_service(), 0..16),
         removed in proptest::collection::vec(0..4u8, 0..3),
     ) {
         let desired = |changes: Vec<Service>, removed: &[u8]| -> Desired {
-            let mut index = Index::default();
+            let mut index = Index::new(proxies());
             let mut cluster = BTreeMap::new();
             for service in changes {
                 cluster.insert(service.id.clone(), service);
@@ -240,12 +275,12 @@ proptest! {
         secrets_before in any_secrets(),
         secrets_after in any_secrets(),
     ) {
-        let mut index = Index::default();
+        let mut index = Index::new(proxies());
         fold_with(&mut index, &cluster(before), &secrets_before);
         let old = index.desired().clone();
         let folded = fold_with(&mut index, &cluster(after.clone()), &secrets_after);
         prop_assert_eq!(folded.reaches_routing(), old != *index.desired());
-        let mut fresh = Index::default();
+        let mut fresh = Index::new(proxies());
         fold_with(&mut fresh, &cluster(after), &secrets_after);
         prop_assert_eq!(&fresh.desired().secrets, &index.desired().secrets);
         let ids = |desired: &Desired| desired.services.keys().cloned().collect::<Vec<_>>();

@@ -7,20 +7,20 @@ use std::time::Duration;
 
 use driver::{Level, Next, Retry};
 use futures::{Stream, StreamExt};
-use model::{Desired, ServiceId};
+use model::{Addresses, ClusterName, Desired, NetworkId, ServiceId};
 use swarm::{Class, Error, Event, EventKind};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::addresses::Proxies;
 use crate::complaints::Complaints;
-use crate::facts::Unread;
 use crate::index::{Folded, Index};
 use crate::lookups::Lookups;
 use crate::reading::{self, Scope};
 use crate::significance::{ShortCircuits, Significance};
 
-/// How often the observer looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How often the observer looks, and for whose proxies.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Everything is listed this often: crashed and rescheduled tasks raise no event. Stretched to ten times
     /// the duration of the last list.
@@ -29,15 +29,18 @@ pub struct Settings {
     pub updating_interval: Duration,
     /// A subscription to events must stand within this time, or the pass goes on without one.
     pub event_deadline: Duration,
+    /// The proxies that may have to join networks. Only their addresses matter here, so only the wiring knows them.
+    pub proxies: BTreeMap<ClusterName, Proxies>,
 }
 
 impl Default for Settings {
-    /// 3 s, 700 ms, 5 s.
+    /// 3 s, 700 ms, 5 s; no proxies.
     fn default() -> Self {
         Self {
             poll_interval: Duration::from_secs(3),
             updating_interval: Duration::from_millis(700),
             event_deadline: Duration::from_secs(5),
+            proxies: BTreeMap::new(),
         }
     }
 }
@@ -53,6 +56,8 @@ const DOUBT: Duration = Duration::from_secs(60);
 ///   reading says otherwise; an Engine that does not answer withdraws nothing.
 /// - What changes after the subscription stands either raises an event or is in the listing that follows it.
 /// - [`Desired`] is published only when routing changes.
+/// - A network that cannot be read holds back the services on it alone, and a list of secrets those that name one, also
+///   at the start: they are published as unread, and what is live of them stays.
 ///
 /// The events' content is not used: a service that changed is known by its version in the list.
 pub struct Observer<S> {
@@ -71,6 +76,7 @@ pub struct Observer<S> {
     /// When anything last changed about a service.
     changed: BTreeMap<ServiceId, Instant>,
     desired: watch::Sender<Option<Arc<Desired>>>,
+    addresses: watch::Sender<Arc<BTreeMap<NetworkId, Addresses>>>,
     short_circuits: Arc<ShortCircuits>,
     complaints: Complaints,
     /// What did not answer in the last pass, to be logged once.
@@ -119,6 +125,7 @@ impl<S: swarm::Read + swarm::Watch> Observer<S> {
     pub fn new(swarm: S, settings: Settings) -> (Self, watch::Receiver<Option<Arc<Desired>>>) {
         let (desired, receiver) = watch::channel(None);
         let now = Instant::now();
+        let index = Index::new(settings.proxies.clone());
         let observer = Self {
             swarm,
             settings,
@@ -127,11 +134,12 @@ impl<S: swarm::Read + swarm::Watch> Observer<S> {
             subscribe_at: now,
             subscribe_retry: Retry::new(Duration::from_secs(30)),
             due: Due { now: false, services: true, everything: true, poll_at: now, tasks_at: None, not_before: now },
-            index: Index::default(),
+            index,
             lookups: Lookups::default(),
             doubted_at: now,
             changed: BTreeMap::new(),
             desired,
+            addresses: watch::Sender::default(),
             short_circuits: Arc::default(),
             complaints: Complaints::default(),
             failing: BTreeSet::new(),
@@ -142,6 +150,12 @@ impl<S: swarm::Read + swarm::Watch> Observer<S> {
     /// The counters of the short-circuit, for the metrics page.
     pub fn short_circuits(&self) -> Arc<ShortCircuits> {
         Arc::clone(&self.short_circuits)
+    }
+
+    /// How full the networks are that candidates are on, as of the last reading. It changes with every service that is
+    /// scaled: for people and dashboards, and nobody is to decide anything from it.
+    pub fn addresses(&self) -> watch::Receiver<Arc<BTreeMap<NetworkId, Addresses>>> {
+        self.addresses.subscribe()
     }
 
     fn ready(&self) -> bool {
@@ -223,14 +237,41 @@ impl<S: swarm::Read + swarm::Watch> Observer<S> {
                 }
             }
         }
+        for (network, significance) in &folded.networks {
+            self.short_circuits.count(*significance);
+            tracing::debug!(network = network.name, ?significance, "a network changes");
+        }
+        self.publish_addresses();
         if first || folded.reaches_routing() {
             self.desired.send_replace(Some(Arc::new(self.index.desired().clone())));
         }
     }
 
+    /// Tells how full networks are, and logs it when one becomes nearly full.
+    fn publish_addresses(&mut self) {
+        let now = self.index.addresses();
+        self.addresses.send_if_modified(|known| {
+            if **known == *now {
+                return false;
+            }
+            let was = |id| known.get(id).is_some_and(|before| before.nearly_full);
+            for (_, addresses) in now.iter().filter(|(id, addresses)| addresses.nearly_full != was(id)) {
+                let Addresses { name, subnets, total, taken, nearly_full } = addresses;
+                let subnets = subnets.join(", ");
+                if *nearly_full {
+                    tracing::warn!(network = name, subnets, total, taken, "the network is nearly full");
+                } else {
+                    tracing::info!(network = name, subnets, total, taken, "the network is not nearly full any more");
+                }
+            }
+            *known = Arc::new(now.clone());
+            true
+        });
+    }
+
     /// Logs each failure within a pass once, until it is over.
-    fn log_failures(&mut self, errors: &[Error], unread: &[(ServiceId, Unread)]) {
-        let failing: BTreeSet<String> = errors.iter().map(ToString::to_string).collect();
+    fn log_failures<'a>(&mut self, errors: impl Iterator<Item = &'a Error>, unread: &[ServiceId]) {
+        let failing: BTreeSet<String> = errors.map(ToString::to_string).collect();
         for error in failing.difference(&self.failing) {
             let kept = unread.len();
             tracing::warn!(%error, services_kept_as_they_were = kept, "the reading has gaps; what was known there stays");
@@ -346,7 +387,7 @@ impl<S: swarm::Read + swarm::Watch> Level for Observer<S> {
         };
         let folded = self.index.fold(read.listing, &read.tasks, &self.lookups, now);
         self.publish(&folded, now);
-        self.log_failures(&read.errors, &folded.unread);
+        self.log_failures(read.errors.iter().chain(&read.lookup_errors), &folded.unread);
         self.phase = match std::mem::replace(&mut self.phase, Phase::Resync) {
             Phase::Listing(subscription) | Phase::Watching(subscription) => Phase::Watching(subscription),
             Phase::Empty | Phase::Resync => Phase::Resync,
@@ -389,19 +430,32 @@ async fn next(events: Option<&mut Events>) -> Option<swarm::Result<Event>> {
     }
 }
 
+/// What one look saw.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observation {
+    /// What the cluster asks for.
+    pub desired: Desired,
+    /// How full the networks are that candidates are on.
+    pub addresses: BTreeMap<NetworkId, Addresses>,
+}
+
 /// Looks once, without events: what the cluster asks for now.
 ///
-/// A global service that wants no task at this moment counts as wanting some: only time can tell.
+/// Only time can tell two things: a global service that wants no task at this moment counts as wanting some, and proxies
+/// with one on each node count as they are now.
 ///
 /// # Errors
-/// When any answer is missing.
-pub async fn observe_once(swarm: &impl swarm::Read) -> swarm::Result<Desired> {
-    let mut index = Index::default();
+/// When a list of services or tasks is missing. What services refer to and could not be read is none: they are unread.
+pub async fn observe_once(
+    swarm: &impl swarm::Read,
+    proxies: BTreeMap<ClusterName, Proxies>,
+) -> swarm::Result<Observation> {
+    let mut index = Index::new(proxies);
     let mut lookups = Lookups::default();
     let mut read = reading::read(swarm, &index, &mut lookups, &Scope::Everything).await?;
     if !read.errors.is_empty() {
         return Err(read.errors.swap_remove(0));
     }
     index.fold(read.listing, &read.tasks, &lookups, Instant::now());
-    Ok(index.desired().clone())
+    Ok(Observation { desired: index.desired().clone(), addresses: index.addresses().clone() })
 }

@@ -36,15 +36,17 @@ pub(crate) enum Scope {
 pub(crate) struct Reading {
     pub(crate) listing: Listing,
     pub(crate) tasks: TaskReads,
-    /// What did not answer.
+    /// The lists of tasks that failed.
     pub(crate) errors: Vec<Error>,
+    /// What services refer to and could not be read. Only these wait for it.
+    pub(crate) lookup_errors: Vec<Error>,
 }
 
 /// Reads what `scope` says.
 ///
 /// # Errors
-/// When the list of services fails: then nothing was learnt. Whatever else fails is in [`Reading::errors`],
-/// and the index keeps what it knew of the services concerned.
+/// When the list of services fails: then nothing was learnt. Whatever else fails is in the [`Reading`], and the index
+/// keeps what it knew of the services concerned.
 pub(crate) async fn read(
     swarm: &impl swarm::Read,
     index: &Index,
@@ -53,7 +55,7 @@ pub(crate) async fn read(
 ) -> swarm::Result<Reading> {
     let Lookups { networks, secrets } = lookups;
     let listing = match scope {
-        Scope::Everything | Scope::Services(_) => Listing::whole(swarm.services().await?),
+        Scope::Everything | Scope::Services(_) => Listing::whole(swarm.services().await?, index.proxies()),
         Scope::Tasks(ids) => Listing::again(index, ids),
     };
     let mut errors = Vec::new();
@@ -63,12 +65,12 @@ pub(crate) async fn read(
         .iter()
         .flat_map(|(id, candidate)| network_keys(&candidate.read, &candidate.reading, tasks_of(&tasks, id)))
         .collect();
-    read_networks(swarm, networks, networks.unread(&wanted), &mut errors).await;
+    let mut lookup_errors = read_networks(swarm, networks, networks.unread(&wanted)).await;
     if *scope == Scope::Everything {
         networks.keep(&wanted);
     }
-    read_secrets(swarm, secrets, &listing, scope, &mut errors).await;
-    Ok(Reading { listing, tasks, errors })
+    lookup_errors.extend(read_secrets(swarm, secrets, &listing, scope).await);
+    Ok(Reading { listing, tasks, errors, lookup_errors })
 }
 
 /// The services in task mode whose tasks may be others than those known.
@@ -121,13 +123,9 @@ async fn read_tasks(swarm: &impl swarm::Read, services: &BTreeSet<ServiceId>, er
 
 /// Asks for networks. "There is none" is believed only while the cluster answers: the Engine's lookup of one
 /// network drops the error of a cluster without a leader and says 404 (moby, `network_routes.go`), and a
-/// network that a service is on cannot have been removed.
-async fn read_networks(
-    swarm: &impl swarm::Read,
-    networks: &mut Networks,
-    wanted: BTreeSet<String>,
-    errors: &mut Vec<Error>,
-) {
+/// network that a service is on cannot have been removed. Answers what failed.
+async fn read_networks(swarm: &impl swarm::Read, networks: &mut Networks, wanted: BTreeSet<String>) -> Vec<Error> {
+    let mut errors = Vec::new();
     let mut answers = futures::stream::iter(wanted)
         .map(async |key| {
             let answer = swarm.network(&key).await;
@@ -139,47 +137,52 @@ async fn read_networks(
         match answer {
             Ok(Some(network)) => networks.learn(key, Some(network)),
             Ok(None) => absent.push(key),
-            // We may not see it, or its name is not unique: a proxy of ours cannot join it either.
             Err(error) if error.class == Class::Refused => {
-                tracing::warn!(network = %key, %error, "the network is left out");
-                networks.learn(key, None);
+                if networks.refuse(key.clone(), &error) {
+                    tracing::warn!(network = %key, %error, "the network is left out");
+                }
             }
-            Err(error) => errors.push(error),
+            Err(error) => {
+                networks.fail(key, error.class);
+                errors.push(error);
+            }
         }
     }
     drop(answers);
-    if absent.is_empty() {
-        return;
+    if !absent.is_empty() {
+        match swarm.services().await {
+            Ok(_) => absent.into_iter().for_each(|key| networks.learn(key, None)),
+            Err(error) => {
+                absent.into_iter().for_each(|key| networks.fail(key, error.class));
+                errors.push(error);
+            }
+        }
     }
-    match swarm.services().await {
-        Ok(_) => absent.into_iter().for_each(|key| networks.learn(key, None)),
-        Err(error) => errors.push(error),
-    }
+    errors
 }
 
-/// Lists the secrets, if a candidate names any and the last list does not tell.
+/// Lists the secrets, if a candidate names any and the last list does not tell. Answers what failed.
 async fn read_secrets(
     swarm: &impl swarm::Read,
     secrets: &mut Secrets,
     listing: &Listing,
     scope: &Scope,
-    errors: &mut Vec<Error>,
-) {
+) -> Option<Error> {
     let everything = match scope {
         Scope::Everything => true,
         Scope::Services(_) => false,
         // Only a few services are looked at, and their labels are those of before.
-        Scope::Tasks(_) => return,
+        Scope::Tasks(_) => return None,
     };
     let candidates = listing.candidates.values();
     let wanted: BTreeSet<_> =
         candidates.flat_map(|candidate| secret_names(&candidate.read, &candidate.reading)).collect();
     if wanted.is_empty() {
         secrets.forget();
-        return;
+        return None;
     }
     if !everything && !secrets.must_be_read(&wanted) {
-        return;
+        return None;
     }
     match swarm.secrets().await {
         Ok(list) => secrets.learn(&wanted, list),
@@ -189,8 +192,9 @@ async fn read_secrets(
                 tracing::warn!(%error, "secrets that were never seen count as absent");
             }
         }
-        Err(error) => errors.push(error),
+        Err(error) => return Some(error),
     }
+    None
 }
 
 /// For so long after its last change a service that is not done is watched closely. An update can last for
@@ -213,7 +217,7 @@ pub(crate) fn restless(facts: &Facts, since_last_change: Duration) -> bool {
 pub(crate) fn unsettled(facts: &Facts) -> bool {
     let known = match &facts.service.backends {
         model::Backends::Tasks { tasks, .. } => tasks.len() as u64,
-        model::Backends::Vip { .. } => return false,
+        model::Backends::Vip { .. } | model::Backends::Unread { .. } => return false,
     };
     let updating = facts
         .read
@@ -225,6 +229,8 @@ pub(crate) fn unsettled(facts: &Facts) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use swarm::UpdateStatus;
     use tokio::time::Instant;
 
@@ -237,10 +243,14 @@ mod tests {
         lookups
     }
 
+    fn whole(services: Vec<swarm::Service>) -> Listing {
+        Listing::whole(services, &BTreeMap::new())
+    }
+
     /// An index of services in which `running` tasks of each run.
     fn index(services: Vec<swarm::Service>) -> Index {
         let mut index = Index::default();
-        let listing = Listing::whole(services);
+        let listing = whole(services);
         let tasks = listing
             .in_task_mode()
             .map(|(id, read)| {
@@ -263,7 +273,7 @@ mod tests {
         now.push(service("refused").labels(&[("hosts", "$")]).build());
         now.push(service("bystander").build());
         let read = |scope| {
-            let ids = tasks_to_read(&Listing::whole(now.clone()), &index, &scope);
+            let ids = tasks_to_read(&whole(now.clone()), &index, &scope);
             ids.iter().map(|id| id.as_str().to_owned()).collect::<Vec<_>>()
         };
         assert_eq!(read(Scope::Everything), ["new-id", "other-id", "same-id"]);
@@ -276,8 +286,8 @@ mod tests {
         let read = service("web").task().build();
         let mut index = index(vec![read.clone()]);
         let failed = TaskReads::from([(read.id.clone(), None)]);
-        index.fold(Listing::whole(vec![read.clone()]), &failed, &lookups(), Instant::now());
-        let again = tasks_to_read(&Listing::whole(vec![read.clone()]), &index, &Scope::Services(BTreeSet::new()));
+        index.fold(whole(vec![read.clone()]), &failed, &lookups(), Instant::now());
+        let again = tasks_to_read(&whole(vec![read.clone()]), &index, &Scope::Services(BTreeSet::new()));
         assert_eq!(again, BTreeSet::from([read.id]));
     }
 

@@ -2,11 +2,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use model::{Backends, Scale};
+use model::{Backends, Network, Scale};
 
 use crate::facts::Facts;
 
-/// What one change of one service means.
+/// What one change of one service or network means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Significance {
     /// Routing depends on it: whoever waits for [`model::Desired`] is woken.
@@ -68,6 +68,10 @@ reasons! {
         StackChanged = "stack_changed",
         /// Its UCP access label, by which rules may say who claims a host.
         AccessChanged = "access_changed",
+        /// Something without which nothing could be said of it was read at last.
+        ServiceRead = "service_read",
+        /// A network that proxies are not on got too full for them to join, or has room again.
+        NetworkRoom = "network_room",
     }
 }
 
@@ -100,8 +104,33 @@ pub(crate) enum Sighting<'a> {
     Candidate(&'a Facts),
 }
 
-/// Judges what became of a service between two readings.
-pub(crate) fn significance(old: Sighting<'_>, new: Sighting<'_>) -> Significance {
+/// What became of something between two readings of the cluster.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Turn<'a> {
+    /// Of a service.
+    Service { old: Sighting<'a>, new: Sighting<'a> },
+    /// Of a network that candidates are on.
+    Network { old: &'a Network, new: &'a Network },
+}
+
+/// Judges it.
+pub(crate) fn significance(turn: Turn<'_>) -> Significance {
+    match turn {
+        Turn::Service { old, new } => of_service(old, new),
+        Turn::Network { old, new } => of_network(old, new),
+    }
+}
+
+/// How full a network is never gets here: only whether proxies that are not on it could join. So whoever scales a
+/// service on a network that is joined wakes nobody.
+fn of_network(old: &Network, new: &Network) -> Significance {
+    // No `..`: a field that is added must find its reason.
+    let Network { id, name, no_room_for } = old;
+    debug_assert!((id, name) == (&new.id, &new.name), "Swarm does not change the name of the network {id}");
+    if *no_room_for == new.no_room_for { Significance::Unchanged } else { Significance::Routing(Routing::NetworkRoom) }
+}
+
+fn of_service(old: Sighting<'_>, new: Sighting<'_>) -> Significance {
     match (old, new) {
         (Sighting::Absent | Sighting::Bystander, Sighting::Absent | Sighting::Bystander) => Significance::Unchanged,
         (Sighting::Absent, Sighting::Candidate(_)) => Significance::Routing(Routing::ServiceCreated),
@@ -151,6 +180,11 @@ fn service_routing(old: &model::Service, new: &model::Service) -> Option<Routing
     if *asked != new.asked || *warnings != new.warnings {
         return Some(Routing::ServiceKind);
     }
+    match (backends, &new.backends) {
+        (Backends::Unread { reason }, Backends::Unread { reason: new_reason }) if reason == new_reason => {}
+        (Backends::Unread { .. }, _) | (_, Backends::Unread { .. }) => return Some(Routing::ServiceRead),
+        _ => {}
+    }
     match (scale, new.scale) {
         (Scale::AtLeastOne, Scale::Zero) => return Some(Routing::ScaledToZero),
         (Scale::Zero, Scale::AtLeastOne) => return Some(Routing::ScaledUp),
@@ -180,6 +214,8 @@ fn service_routing(old: &model::Service, new: &model::Service) -> Option<Routing
         (Backends::Vip { .. }, Backends::Tasks { .. }) | (Backends::Tasks { .. }, Backends::Vip { .. }) => {
             return Some(Routing::RoutingLabels);
         }
+        // Judged above.
+        (Backends::Unread { .. }, _) | (_, Backends::Unread { .. }) => {}
     }
     if *stack != new.stack {
         return Some(Routing::StackChanged);
@@ -287,6 +323,7 @@ mod tests {
     use super::*;
     use crate::facts::{TaskRead, secret_names};
     use crate::fixtures::{Builder, GOOD, overlay, secret, service, task};
+    use crate::index::Candidate;
     use crate::lookups::Lookups;
     use crate::request;
 
@@ -303,14 +340,16 @@ mod tests {
         let tasks: Vec<swarm::Task> = (1..=running).map(|slot| task(&read, slot)).collect();
         let reading = request::read(&read).unwrap();
         lookups.secrets.learn(&secret_names(&read, &reading), secrets.to_vec());
-        Facts::new(read, reading, TaskRead::Listed(&tasks), &lookups, previous, Instant::now()).unwrap()
+        let candidate = Candidate { read, reading };
+        Facts::new(candidate, TaskRead::Listed(&tasks), &lookups, previous, Instant::now()).unwrap()
     }
 
     /// Judges the change from `old` to `new`.
     fn judge(old: Builder, new: Builder) -> Significance {
         let old = facts(old.build(), None);
         let new = facts(new.build(), Some(&old));
-        let significance = significance(Sighting::Candidate(&old), Sighting::Candidate(&new));
+        let turn = Turn::Service { old: Sighting::Candidate(&old), new: Sighting::Candidate(&new) };
+        let significance = significance(turn);
         let same = std::sync::Arc::ptr_eq(&old.service, &new.service);
         assert_eq!(same, !matches!(significance, Significance::Routing(_)), "{significance:?}");
         significance
@@ -402,7 +441,8 @@ mod tests {
             let new = facts_with(read, &new, Some(&old));
             let expected =
                 if reaches { Significance::Routing(Routing::SecretChanged) } else { Significance::Unchanged };
-            assert_eq!(significance(Sighting::Candidate(&old), Sighting::Candidate(&new)), expected, "{what}");
+            let turn = Turn::Service { old: Sighting::Candidate(&old), new: Sighting::Candidate(&new) };
+            assert_eq!(significance(turn), expected, "{what}");
         }
     }
 
@@ -424,9 +464,10 @@ mod tests {
             (candidate, Sighting::Absent, Routing::ServiceRemoved),
             (candidate, Sighting::Bystander, Routing::LabelsRemoved),
         ] {
-            assert_eq!(significance(old, new), Significance::Routing(reason));
+            assert_eq!(significance(Turn::Service { old, new }), Significance::Routing(reason));
         }
-        assert_eq!(significance(Sighting::Absent, Sighting::Bystander), Significance::Unchanged);
+        let bystander = Turn::Service { old: Sighting::Absent, new: Sighting::Bystander };
+        assert_eq!(significance(bystander), Significance::Unchanged);
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! The observer's loop on a Swarm in memory, on paused time.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dovetail_observer::{Observer, Settings, ShortCircuits, observe_once};
+use dovetail_observer::{Observer, Proxies, Settings, ShortCircuits, observe_once};
 use driver::{Pacing, Reporter, Status};
 use embedded::{Call, Fault, ServiceBuilder, Swarm, Verb};
-use model::{Backends, Code, Desired, Scale, SecretId, Service, labels};
+use model::{Addresses, Backends, ClusterName, Code, Desired, NetworkId, Scale, SecretId, Service, labels};
 use swarm::{Class, TasksOf};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -23,6 +24,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(50);
 struct World {
     swarm: Swarm,
     desired: watch::Receiver<Option<Arc<Desired>>>,
+    addresses: watch::Receiver<Arc<BTreeMap<NetworkId, Addresses>>>,
     status: watch::Receiver<Status>,
     short_circuits: Arc<ShortCircuits>,
     stop: CancellationToken,
@@ -42,12 +44,16 @@ fn new_swarm() -> Swarm {
 }
 
 fn start(swarm: &Swarm) -> World {
-    let (observer, desired) = Observer::new(swarm.clone(), Settings::default());
-    let short_circuits = observer.short_circuits();
+    start_with(swarm, Settings::default())
+}
+
+fn start_with(swarm: &Swarm, settings: Settings) -> World {
+    let (observer, desired) = Observer::new(swarm.clone(), settings);
+    let (short_circuits, addresses) = (observer.short_circuits(), observer.addresses());
     let (reporter, status) = Reporter::new("observer");
     let stop = CancellationToken::new();
     tokio::spawn(driver::run(observer, Pacing::default(), reporter, stop.clone()));
-    World { swarm: swarm.clone(), desired, status, short_circuits, stop }
+    World { swarm: swarm.clone(), desired, addresses, status, short_circuits, stop }
 }
 
 fn task_mode(swarm: &Swarm, name: &str) -> ServiceBuilder {
@@ -77,6 +83,14 @@ fn service<'a>(desired: &'a Desired, name: &str) -> Option<&'a Arc<Service>> {
 fn tasks(desired: &Desired, name: &str) -> Option<usize> {
     match &service(desired, name)?.backends {
         Backends::Tasks { tasks, stale: false } => Some(tasks.len()),
+        Backends::Tasks { .. } | Backends::Vip { .. } | Backends::Unread { .. } => None,
+    }
+}
+
+/// Why a service is unread, if it is.
+fn unread<'a>(desired: &'a Desired, name: &str) -> Option<&'a str> {
+    match &service(desired, name)?.backends {
+        Backends::Unread { reason } => Some(reason),
         Backends::Tasks { .. } | Backends::Vip { .. } => None,
     }
 }
@@ -124,7 +138,7 @@ async fn what_is_there_is_published_at_the_start() {
     assert!(has_run(&desired, "vip"));
     let names: Vec<&str> = desired.networks.values().map(|network| network.name.as_str()).collect();
     assert_eq!(names, ["app"]);
-    assert_eq!(*desired, observe_once(&swarm).await.unwrap());
+    assert_eq!(*desired, observe_once(&swarm, BTreeMap::new()).await.unwrap().desired);
 }
 
 #[tokio::test(start_paused = true)]
@@ -150,21 +164,16 @@ async fn nothing_falls_between_subscription_and_list() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_published_before_everything_is_listed() {
-    for (what, fault) in [
-        ("services", Fault::on(Verb::Services)),
-        ("tasks", Fault::on(Verb::Tasks)),
-        ("networks", Fault::on(Verb::Network)),
-        ("secrets", Fault::on(Verb::Secrets)),
-    ] {
+    for (what, fault) in [("services", Fault::on(Verb::Services)), ("tasks", Fault::on(Verb::Tasks))] {
         let swarm = new_swarm();
-        with_secret(&swarm, "task", "users").create().unwrap();
+        task_mode(&swarm, "task").create().unwrap();
         swarm.settled(LONGEST_RETRY).await;
         let fault = swarm.inject(fault.fail(Class::Unavailable));
         let mut world = start(&swarm);
         sleep(Duration::from_secs(60)).await;
         assert!(world.desired.borrow().is_none(), "without {what}");
         assert!(world.status.borrow().failures_in_a_row > 3, "without {what}");
-        assert!(observe_once(&swarm).await.is_err(), "without {what}");
+        assert!(observe_once(&swarm, BTreeMap::new()).await.is_err(), "without {what}");
         fault.lift();
         world.within(LONGEST_RETRY, "the task", |desired| tasks(desired, "task") == Some(1)).await;
     }
@@ -302,7 +311,7 @@ async fn a_rolling_update_in_task_mode_is_followed_closely() {
         |tasks: &[swarm::Task]| tasks.iter().map(|task| task.id.clone()).collect::<std::collections::BTreeSet<_>>();
     let known = |desired: &Desired| match &service(desired, "task").unwrap().backends {
         Backends::Tasks { tasks, .. } => tasks.iter().map(|task| task.id.clone()).collect(),
-        Backends::Vip { .. } => std::collections::BTreeSet::new(),
+        Backends::Vip { .. } | Backends::Unread { .. } => std::collections::BTreeSet::new(),
     };
     let mut behind = Duration::ZERO;
     let mut worst = Duration::ZERO;
@@ -361,7 +370,7 @@ async fn a_failing_list_of_tasks_keeps_them_stale_and_recovers() {
         .within(POLL, "stale tasks", |desired| {
             (0..6).all(|number| match &service(desired, &format!("task{number}")).unwrap().backends {
                 Backends::Tasks { tasks, stale } => *stale && tasks.len() == 1,
-                Backends::Vip { .. } => false,
+                Backends::Vip { .. } | Backends::Unread { .. } => false,
             })
         })
         .await;
@@ -428,9 +437,13 @@ async fn a_network_is_not_taken_for_gone_while_there_is_no_leader() {
     }
     let lying = swarm.inject(Fault::on(Verb::Network).nothing());
     let mut world = start(&swarm);
+    let what = "it is there, and nothing is said of its networks";
+    let desired = world.within(SOON, what, |desired| unread(desired, "vip").is_some()).await;
+    let key = swarm.network_id("app").unwrap();
+    assert_eq!(unread(&desired, "vip").unwrap(), format!("its network {key} could not be read (unavailable)"));
     sleep(Duration::from_secs(30)).await;
     assert!(lying.hits() > 3);
-    assert!(world.desired.borrow().is_none());
+    assert!(world.nothing_published());
     swarm.clear_faults();
     let desired = world.within(LONGEST_RETRY, "it runs", |desired| has_run(desired, "vip")).await;
     assert_eq!(desired.networks.len(), 1);
@@ -454,21 +467,45 @@ async fn a_network_that_is_really_not_there_is_left_out() {
 
 #[tokio::test(start_paused = true)]
 async fn an_unread_network_holds_back_its_service_alone() {
-    let swarm = new_swarm();
-    let other = swarm.create_network("other").unwrap();
-    let mut world = start(&swarm);
-    world.within(SOON, "an empty answer", |_| true).await;
-    let key = other.as_str().to_owned();
-    let fault = swarm.inject(Fault::when(move |call| *call == Call::Network(key.clone())).fail(Class::Unavailable));
-    vip_mode(&swarm, "held-back").network("other").create().unwrap();
-    vip_mode(&swarm, "fine").create().unwrap();
-    let desired = world.within(POLL, "the other one", |desired| has_run(desired, "fine")).await;
-    assert!(
-        service(&desired, "held-back").is_none(),
-        "with one network unread, the other would look like the only one"
-    );
-    fault.lift();
-    world.within(POLL, "both", |desired| has_run(desired, "held-back")).await;
+    for at_the_start in [false, true] {
+        let swarm = new_swarm();
+        let other = swarm.create_network("other").unwrap();
+        let key = other.as_str().to_owned();
+        let fault = swarm.inject(Fault::when(move |call| *call == Call::Network(key.clone())).fail(Class::Malformed));
+        let services = || {
+            vip_mode(&swarm, "held-back").network("other").create().unwrap();
+            vip_mode(&swarm, "fine").create().unwrap();
+        };
+        let mut world = if at_the_start {
+            services();
+            swarm.settled(LONGEST_RETRY).await;
+            start(&swarm)
+        } else {
+            let mut world = start(&swarm);
+            world.within(SOON, "an empty answer", |_| true).await;
+            services();
+            world
+        };
+        let desired = world.within(POLL, "the other one", |desired| has_run(desired, "fine")).await;
+        let reason = format!("its network {other} could not be read (malformed)");
+        assert_eq!(unread(&desired, "held-back"), Some(reason.as_str()), "it is there, since it is not gone");
+        let held_back = service(&desired, "held-back").unwrap();
+        assert!(held_back.networks.is_empty(), "with one unread, the other would look like the only one");
+        assert_eq!(*desired, observe_once(&swarm, BTreeMap::new()).await.unwrap().desired);
+        sleep(Duration::from_secs(60)).await;
+        assert!(world.nothing_published());
+        fault.lift();
+        world.within(POLL, "both", |desired| has_run(desired, "held-back")).await;
+        assert_eq!(world.counted("routing", "service_read"), 1);
+
+        // What is known of it stays when its networks change to one that cannot be read.
+        let third = swarm.create_network("third").unwrap();
+        let key = third.as_str().to_owned();
+        swarm.inject(Fault::when(move |call| *call == Call::Network(key.clone())).fail(Class::Malformed));
+        swarm.add_network("held-back", "third").unwrap();
+        sleep(POLL).await;
+        assert!(world.nothing_published());
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -626,7 +663,7 @@ async fn secrets_that_are_named_are_followed() {
     let mut world = start(&swarm);
     let desired = world.within(SOON, "both", |desired| desired.services.len() == 2).await;
     assert_eq!(named(&desired), [("users".to_owned(), users.clone())]);
-    assert_eq!(*desired, observe_once(&swarm).await.unwrap());
+    assert_eq!(*desired, observe_once(&swarm, BTreeMap::new()).await.unwrap().desired);
 
     sleep(Duration::from_secs(20)).await;
     swarm.clear_calls();
@@ -695,7 +732,7 @@ async fn a_failing_list_of_secrets_keeps_the_last_and_holds_back_new_names_alone
     swarm.delete_secret("users").unwrap();
     sleep(Duration::from_secs(30)).await;
     assert!(world.nothing_published());
-    assert!(fault.hits() > 3 && observe_once(&swarm).await.is_err());
+    assert!(fault.hits() > 3);
 
     // Tasks of a service with secrets are followed, and so is who names none or the same.
     swarm.scale("web", 2).unwrap();
@@ -709,9 +746,20 @@ async fn a_failing_list_of_secrets_keeps_the_last_and_holds_back_new_names_alone
         })
         .await;
     assert_eq!(named(&desired), [("users".to_owned(), users)]);
-    assert!(service(&desired, "held-back").is_none(), "whether its secret exists is not known");
+    let reason = Some("the secrets that it names could not be listed");
+    assert_eq!(unread(&desired, "held-back"), reason, "whether its secret exists is not known");
+    // A fresh process knows nothing of secrets: who names none is published, and the others are not gone.
+    for desired in [
+        observe_once(&swarm, BTreeMap::new()).await.unwrap().desired,
+        (*start(&swarm).within(SOON, "the start", |_| true).await).clone(),
+    ] {
+        assert!(has_run(&desired, "vip"));
+        for name in ["web", "second", "held-back"] {
+            assert_eq!(unread(&desired, name), reason);
+        }
+    }
     fault.lift();
-    let desired = world.within(POLL, "the list", |desired| service(desired, "held-back").is_some()).await;
+    let desired = world.within(POLL, "the list", |desired| unread(desired, "held-back").is_none()).await;
     assert!(desired.secrets.is_empty());
 }
 
@@ -757,4 +805,58 @@ async fn labels_that_come_and_go_are_followed() {
     swarm.remove_label("web", labels::HOSTS).unwrap();
     world.within(SOON, "it asks no more", |desired| desired.services.is_empty()).await;
     assert_eq!(world.counted("routing", "labels_removed"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_full_a_network_is_wakes_nobody_but_for_its_edge_before_the_proxies_are_on_it() {
+    let swarm = new_swarm();
+    let small = swarm.create_network_sized("small", 28).unwrap();
+    let main = ClusterName::parse("main").unwrap();
+    let two =
+        Proxies { service: "proxy".into(), service_cluster: String::new(), replicas: Some(2), surge: 1, vip: true };
+    let settings = Settings { proxies: BTreeMap::from([(main.clone(), two)]), ..Settings::default() };
+    swarm
+        .service("vip")
+        .network("small")
+        .replicas(2)
+        .label(labels::HOSTS, "vip.local")
+        .label(labels::PORT, "80")
+        .label(labels::BACKEND_MODE, "vip")
+        .create()
+        .unwrap();
+    swarm.settled(LONGEST_RETRY).await;
+    let mut world = start_with(&swarm, settings);
+    world.within(SOON, "it runs", |desired| has_run(desired, "vip")).await;
+    let room = |desired: &Desired| desired.networks[&small].no_room_for.is_empty();
+    let taken = |world: &mut World| world.addresses.borrow_and_update()[&small].taken;
+    // Its virtual address, its tasks, their node: of 13, and five are needed, the node's among them.
+    for (replicas, expected) in [(3, 5), (7, 9), (4, 6)] {
+        swarm.scale("vip", replicas).unwrap();
+        sleep(POLL + POLL).await;
+        assert_eq!(taken(&mut world), expected);
+        assert!(world.nothing_published(), "{replicas} replicas");
+    }
+    swarm.scale("vip", 8).unwrap();
+    let desired = world.within(SOON, "it is too full", |desired| !room(desired)).await;
+    let shortage = &desired.networks[&small].no_room_for[&main];
+    assert_eq!((shortage.addresses, shortage.needed), (13, 5));
+    assert_eq!(shortage.subnets, ["10.0.2.0/28"]);
+    swarm.scale("vip", 20).unwrap();
+    sleep(POLL).await;
+    assert!(world.nothing_published());
+    assert_eq!(taken(&mut world), 13);
+    swarm.scale("vip", 7).unwrap();
+    world.within(POLL + POLL, "there is room again", room).await;
+    assert_eq!(world.counted("routing", "network_room"), 2);
+
+    // Once the proxies are on it, no edge matters.
+    swarm.service("proxy").network("small").replicas(2).create().unwrap();
+    sleep(POLL).await;
+    assert!(world.nothing_published());
+    for replicas in [20, 1, 9] {
+        swarm.scale("vip", replicas).unwrap();
+        sleep(POLL + POLL).await;
+        assert!(world.nothing_published(), "{replicas} replicas");
+    }
+    assert_eq!(world.counted("routing", "network_room"), 2);
 }

@@ -98,9 +98,7 @@ fn desired(services: u32) -> Desired {
     };
     Desired {
         services: (0..services).map(service).map(|service| (service.id.clone(), Arc::new(service))).collect(),
-        networks: [(network.clone(), Arc::new(Network { id: network.clone(), name: "network".into() }))]
-            .into_iter()
-            .collect(),
+        networks: [(network.clone(), Arc::new(Network::new(network.clone(), "network")))].into_iter().collect(),
         secrets: imbl::OrdMap::new(),
     }
 }

@@ -5,14 +5,15 @@
 //!   no service can change another's contribution. (It can join the other's group by naming the same host.) Only
 //!   after a failure, or where networks join one by one, others decide when a change of it is let through.
 //! - Every candidate is in the report, with the reason for its verdict.
+//! - The proxies join no network that is known to have too few addresses left for them, and leave none because of it.
 //! - A cluster of which it is not known what its proxies serve has no spec: nothing is planned from not knowing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::{
-    ClusterName, Code, Contribution, Desired, Hold, Manifest, Options, Problem, ProxySpec, Published, Report, Request,
-    Service, ServiceId, ServiceReport, Verdict,
+    Backends, ClusterName, Code, Contribution, Desired, Hold, Manifest, NetworkId, Options, Problem, ProxySpec,
+    Published, Report, Request, Service, ServiceId, ServiceReport, Verdict,
 };
 
 use crate::endpoints::{self, Found};
@@ -21,6 +22,7 @@ use crate::holds::{Holds, Standing};
 use crate::joining;
 use crate::network::{self, Question};
 use crate::nginx;
+use crate::room;
 use crate::secrets;
 use crate::settings::{ClusterSettings, Settings};
 
@@ -36,15 +38,13 @@ pub struct Compiled {
 /// Decides about every service and assembles a spec per cluster.
 pub fn compile(desired: &Desired, published: &BTreeMap<ClusterName, Published>, settings: &Settings) -> Compiled {
     let mut report = Report::default();
-    let mut contributions: BTreeMap<&ClusterName, Contributions> = settings
-        .clusters
-        .keys()
-        .filter(|cluster| Live::of(published.get(*cluster)).is_ok())
-        .map(|cluster| (cluster, Contributions::new()))
-        .collect();
+    let live: BTreeMap<&ClusterName, Result<Live<'_>, String>> =
+        settings.clusters.keys().map(|cluster| (cluster, Live::of(published.get(cluster)))).collect();
+    let mut contributions: BTreeMap<&ClusterName, Contributions> =
+        live.iter().filter(|(_, live)| live.is_ok()).map(|(cluster, _)| (*cluster, Contributions::new())).collect();
     for (id, service) in &desired.services {
         let mut about = blank(service);
-        let contribution = decide(service, desired, published, settings, &mut about);
+        let contribution = decide(service, desired, &live, settings, &mut about);
         if let (Some(contribution), Some(cluster)) = (contribution, &about.cluster)
             && let Some(contributions) = contributions.get_mut(cluster)
         {
@@ -55,9 +55,7 @@ pub fn compile(desired: &Desired, published: &BTreeMap<ClusterName, Published>, 
     let specs = contributions
         .into_iter()
         .map(|(cluster, mut contributions)| {
-            if let Ok(Live { manifest: Some(live), last_good: Some(last_good), holds }) =
-                Live::of(published.get(cluster))
-            {
+            if let Ok(Live { manifest: Some(live), last_good: Some(last_good), holds, .. }) = &live[cluster] {
                 let weighed = Holds::weigh(contributions.iter().map(|(id, from)| (id, &**from)), last_good, holds);
                 hold_back(&mut contributions, &weighed, &mut report);
                 if settings.clusters[cluster].networks.is_none() && weighed.a_join_failed() {
@@ -74,11 +72,12 @@ pub fn compile(desired: &Desired, published: &BTreeMap<ClusterName, Published>, 
 }
 
 /// What is known to be live in one cluster.
-#[derive(Clone, Copy)]
 struct Live<'a> {
     manifest: Option<&'a Manifest>,
     last_good: Option<&'a Manifest>,
     holds: &'a [Hold],
+    /// The networks that the proxies are on, or are joining.
+    networks: BTreeSet<&'a NetworkId>,
 }
 
 impl<'a> Live<'a> {
@@ -87,9 +86,13 @@ impl<'a> Live<'a> {
         match published {
             None => Err("it was not read yet".to_owned()),
             Some(Published::Unknown { reason }) => Err(reason.clone()),
-            Some(Published::Nothing) => Ok(Self { manifest: None, last_good: None, holds: &[] }),
+            Some(Published::Nothing) => {
+                Ok(Self { manifest: None, last_good: None, holds: &[], networks: BTreeSet::new() })
+            }
             Some(Published::Live { manifest, last_good, holds }) => {
-                Ok(Self { manifest: Some(manifest), last_good: Some(last_good), holds })
+                let services = manifest.services.values().chain(last_good.services.values());
+                let networks = services.map(|publication| &publication.contribution.network).collect();
+                Ok(Self { manifest: Some(manifest), last_good: Some(last_good), holds, networks })
             }
         }
     }
@@ -124,7 +127,7 @@ fn blank(service: &Service) -> ServiceReport {
 fn decide(
     service: &Service,
     desired: &Desired,
-    published: &BTreeMap<ClusterName, Published>,
+    live: &BTreeMap<&ClusterName, Result<Live<'_>, String>>,
     settings: &Settings,
     about: &mut ServiceReport,
 ) -> Option<Contribution> {
@@ -151,7 +154,7 @@ fn decide(
         let message = format!("it asks for TLS, and the proxies of {cluster} publish no port for HTTPS");
         about.warnings.push(Problem::new(Code::NoHttpsPort, message));
     }
-    let live = match Live::of(published.get(cluster)) {
+    let live = match &live[cluster] {
         Ok(live) => live,
         Err(reason) => {
             let reason = format!("what the proxies of {cluster} serve is not known: {reason}");
@@ -159,7 +162,16 @@ fn decide(
             return None;
         }
     };
-    contribute(service, request, desired, cluster_settings, live, about)
+    if let Backends::Unread { reason } = &service.backends {
+        about.warnings.push(Problem::new(Code::Unread, format!("{reason}; what is live of the service stays")));
+        return stay(live.contribution(&service.id), reason, about);
+    }
+    let contribution = contribute(service, request, desired, cluster_settings, live, about)?;
+    let network = desired.networks.get(&contribution.network);
+    match network.and_then(|network| room::lacking(cluster, network, &live.networks)) {
+        None => Some(contribution),
+        Some(problem) => keep_off(live.contribution(&service.id), problem, about),
+    }
 }
 
 /// What the labels and the state of the service come to, whatever happened to earlier generations.
@@ -168,7 +180,7 @@ fn contribute(
     request: &Request,
     desired: &Desired,
     settings: &ClusterSettings,
-    live: Live<'_>,
+    live: &Live<'_>,
     about: &mut ServiceReport,
 ) -> Option<Contribution> {
     let live = live.contribution(&service.id);
@@ -228,6 +240,36 @@ fn contribute(
                 options,
                 secrets,
             })
+        }
+    }
+}
+
+/// Leaves a service as it is live: nothing that was found out now is to be believed, or to be done, yet.
+fn stay(live: Option<&Contribution>, reason: &str, about: &mut ServiceReport) -> Option<Contribution> {
+    about.tasks.clear();
+    about.endpoints = live.map(|live| live.endpoints.clone()).unwrap_or_default();
+    about.options = live.map(|live| live.options.clone()).unwrap_or_default();
+    about.verdict = match live {
+        Some(_) => Verdict::Routed { reason: format!("as before: {reason}") },
+        None => Verdict::Waiting { reason: reason.to_owned() },
+    };
+    live.cloned()
+}
+
+/// Keeps the proxies off a network. A service that was reached over another one goes on being reached there.
+fn keep_off(live: Option<&Contribution>, problem: Problem, about: &mut ServiceReport) -> Option<Contribution> {
+    match live {
+        Some(_) => {
+            let contribution = stay(live, &problem.message, about);
+            about.warnings.push(problem);
+            contribution
+        }
+        None => {
+            about.problems.push(problem);
+            about.verdict = Verdict::Refused;
+            about.endpoints.clear();
+            about.options = Options::default();
+            None
         }
     }
 }

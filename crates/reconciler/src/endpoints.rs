@@ -41,6 +41,8 @@ pub(crate) fn find(service: &Service, port: NonZeroU16, network: &NetworkChoice,
                 ),
             }
         }
+        // Whoever asks has dealt with it: its networks are not known either.
+        Backends::Unread { reason } => Found::None { reason: reason.clone(), tasks: Vec::new(), warning: None },
         Backends::Tasks { tasks, stale } => {
             let warning = stale.then(|| {
                 Problem::new(Code::StaleTasks, "the last list of its tasks failed; those known before are served")

@@ -23,6 +23,7 @@ mod network;
 pub mod nginx;
 mod pass;
 mod reason;
+mod room;
 #[cfg(test)]
 mod sample;
 mod secrets;

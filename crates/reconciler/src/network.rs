@@ -140,10 +140,8 @@ mod tests {
             .map(|pair| pair.split_once(':').expect("id:name"))
             .map(|(id, name)| (NetworkId::new(id), name.to_owned()))
             .collect();
-        let known = pairs
-            .iter()
-            .map(|(id, name)| (id.clone(), Arc::new(Network { id: id.clone(), name: name.clone() })))
-            .collect();
+        let known =
+            pairs.iter().map(|(id, name)| (id.clone(), Arc::new(Network::new(id.clone(), name.as_str())))).collect();
         let networks = pairs.into_iter().map(|(id, _)| id).collect();
         let fixed = fixed.map(|fixed| fixed.split_whitespace().map(str::to_owned).collect());
         let live = live.map(NetworkId::new);

@@ -84,7 +84,7 @@ pub(crate) fn desired(services: impl IntoIterator<Item = Service>) -> Desired {
     let networks = services
         .values()
         .flat_map(|service| service.networks.iter())
-        .map(|id| (id.clone(), Arc::new(Network { id: id.clone(), name: format!("net-{id}") })))
+        .map(|id| (id.clone(), Arc::new(Network::new(id.clone(), format!("net-{id}")))))
         .collect();
     Desired { services, networks, secrets: imbl::OrdMap::new() }
 }

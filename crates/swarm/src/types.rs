@@ -181,6 +181,55 @@ pub struct Network {
     pub ingress: bool,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// Where its addresses come from; empty if the Engine did not say, which is so for a moment after a network was
+    /// created.
+    pub pools: Vec<Pool>,
+}
+
+/// A subnet of a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// The subnet.
+    pub subnet: Subnet,
+    /// The part of it that addresses are taken from, if not from all of it.
+    pub range: Option<Subnet>,
+    /// The address in it that is taken for the gateway.
+    pub gateway: Option<IpAddr>,
+}
+
+/// An address and a prefix length, such as `10.0.1.0/24`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subnet {
+    address: IpAddr,
+    prefix: u8,
+}
+
+impl Subnet {
+    /// The subnet that `address` is in; none if there is no such prefix length.
+    pub fn new(address: IpAddr, prefix: u8) -> Option<Self> {
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        (prefix <= bits).then_some(Self { address, prefix })
+    }
+
+    /// Reads `10.0.1.0/24`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (address, prefix) = text.split_once('/')?;
+        Self::new(address.parse().ok()?, prefix.parse().ok()?)
+    }
+
+    /// The first and the last address, if they are of 32 bits.
+    pub fn bounds(&self) -> Option<(u32, u32)> {
+        let IpAddr::V4(address) = self.address else { return None };
+        let hosts = u32::MAX.checked_shr(u32::from(self.prefix)).unwrap_or(0);
+        let first = u32::from(address) & !hosts;
+        Some((first, first | hosts))
+    }
+}
+
+impl fmt::Display for Subnet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
 }
 
 /// A config object.

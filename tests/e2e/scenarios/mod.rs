@@ -11,6 +11,7 @@ mod hands;
 mod interlock;
 mod ipvs;
 mod life;
+mod networks;
 mod operators;
 mod problems;
 mod rollouts;
@@ -66,6 +67,7 @@ pub fn all() -> Vec<Scenario> {
         "ipvs-idle-connections" in Vip on 1 => ipvs::idle_connections,
         "interlock-clusters" in Core on 3 => clusters::east_and_west,
         "tls-rotation" in Core on 3 => tls::rotation,
+        "network-full" in Core on 3 => networks::full,
         "rollout-held" in Core on 3 => rollouts::held,
         "rollout-bad-images" in Core on 3 => rollouts::bad_images,
         "checks-of-images" in Core on 3 => checks::images,

@@ -17,6 +17,8 @@ use super::recorder::Recorder;
 use super::wait;
 
 const SECOND: Duration = Duration::from_secs(1);
+/// The label of containers that belong to no service.
+const STRANGER: &str = "dovetail.e2e.stranger";
 
 /// The world of one scenario.
 pub struct World {
@@ -292,6 +294,20 @@ impl World {
         Ok(image)
     }
 
+    /// The name of the node that the client talks to.
+    pub async fn first_node(&self) -> Result<String> {
+        self.docker.run(&["info", "--format", "{{.Name}}"]).await
+    }
+
+    /// Connects so many containers of no service to an attachable network, on the first node.
+    pub async fn strangers(&self, network: &str, count: usize) -> Result<()> {
+        let image = self.demo_image();
+        for _ in 0..count {
+            self.docker.line(&format!("run -d --label {STRANGER} --network {network} {image}")).await?;
+        }
+        Ok(())
+    }
+
     /// One request to the proxy.
     pub async fn get(&self, host: &str, path: &str) -> Result<Answer> {
         load::get_any(&self.http, host, path).await
@@ -398,6 +414,7 @@ impl World {
         wait::until("the engine is empty again", Duration::from_secs(60), || async {
             // A network that goes while containers are still on it stays on their node, half removed, for good.
             self.remove_all("service ls -q", "service rm").await?;
+            self.remove_all(&format!("ps -aq -f label={STRANGER}"), "rm -f").await?;
             let containers = docker.line("ps -q").await?;
             if !containers.is_empty() {
                 bail!("containers still run: {containers}")

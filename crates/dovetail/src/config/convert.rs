@@ -1,6 +1,6 @@
 //! From the file's words to the settings of the crates that use them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const HTTP_TARGET: u16 = 80;
 /// The same for TLS.
 const HTTPS_TARGET: u16 = 443;
 
-/// One cluster's settings, for both crates that need some.
+/// One cluster's settings, for every crate that needs some.
 #[derive(Clone, Debug)]
 pub struct ClusterParts {
     /// Its name.
@@ -28,6 +28,8 @@ pub struct ClusterParts {
     pub reconciler: reconciler::ClusterSettings,
     /// What the proxy service should look like.
     pub actuator: actuator::Settings,
+    /// How many addresses the proxies take.
+    pub observer: observer::Proxies,
 }
 
 /// A key below one cluster and what is wrong with it.
@@ -55,6 +57,11 @@ impl Config {
             .collect()
     }
 
+    /// What the observer must know of every cluster's proxies.
+    pub fn proxies(&self) -> BTreeMap<ClusterName, observer::Proxies> {
+        self.clusters().into_iter().map(|parts| (parts.name, parts.observer)).collect()
+    }
+
     /// One cluster's settings.
     pub(super) fn cluster(&self, name: &ClusterName, cluster: &ClusterSettings) -> Result<ClusterParts, Complaint> {
         let networks: Option<BTreeSet<String>> =
@@ -71,8 +78,31 @@ impl Config {
         actuator.soak = cluster.proxy.update.soak.map_or(Duration::ZERO, |soak| soak.0);
         actuator.hold_retry = cluster.proxy.update.retry_after.0;
         let service_cluster = cluster.service_cluster.clone();
+        let observer = proxies(&actuator.proxy, service_cluster.clone());
         let reconciler = reconciler::ClusterSettings { service_cluster, nginx, networks };
-        Ok(ClusterParts { name: name.clone(), reconciler, actuator })
+        Ok(ClusterParts { name: name.clone(), reconciler, actuator, observer })
+    }
+}
+
+/// What the observer must know of the proxies to tell whether a network has room for them.
+fn proxies(proxy: &ProxySettings, service_cluster: String) -> observer::Proxies {
+    let replicas = match proxy.mode {
+        Mode::Replicated(replicas) => Some(replicas),
+        Mode::Global => None,
+    };
+    observer::Proxies {
+        service: proxy.service_name.clone(),
+        service_cluster,
+        replicas,
+        // Stop-first, a new proxy gets the address that the old one gives back.
+        surge: match proxy.order(&proxy.update) {
+            Order::StartFirst => proxy.parallelism(&proxy.update).min(replicas.unwrap_or(u64::MAX)),
+            Order::StopFirst => 0,
+        },
+        vip: match proxy.publish {
+            Publish::Ingress => true,
+            Publish::Host => false,
+        },
     }
 }
 

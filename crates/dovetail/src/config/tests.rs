@@ -49,3 +49,22 @@ fn the_defaults_of_nginx_are_those_of_the_renderer() {
     let version = parts.reconciler.nginx.version;
     assert_eq!(parts.reconciler.nginx, reconciler::nginx::Settings { version, ..Default::default() });
 }
+
+#[test]
+fn the_observer_knows_how_many_addresses_the_proxies_take() {
+    for (proxy, expected) in [
+        ("{}", (Some(2), 1, true)),
+        ("{replicas: 12}", (Some(12), 3, true)),
+        ("{replicas: 5, update: {parallelism: 4}}", (Some(5), 4, true)),
+        ("{replicas: 5, update: {parallelism: 8}}", (Some(5), 5, true)),
+        ("{replicas: 5, update: {order: stop-first}}", (Some(5), 0, true)),
+        ("{publish_mode: host, ports: {http: 80}}", (None, 0, false)),
+    ] {
+        let yaml = format!("clusters: {{main: {{service_cluster: east, proxy: {proxy}}}}}");
+        let proxies = parse("test.yaml", &yaml).expect("it is fine").proxies();
+        let (_, of_main) = proxies.into_iter().next().expect("one cluster");
+        let observer::Proxies { service, service_cluster, replicas, surge, vip } = of_main;
+        assert_eq!((service.as_str(), service_cluster.as_str()), ("dovetail-proxy", "east"), "{proxy}");
+        assert_eq!((replicas, surge, vip), expected, "{proxy}");
+    }
+}

@@ -146,8 +146,9 @@ async fn judged(stack: &Stack, name: &str, config: Option<&Config>) -> swarm::Re
         published.insert(part.name.clone(), Published::Nothing);
         settings.clusters.insert(part.name, part.reconciler);
     }
-    let desired = observer::observe_once(&Offline::new(stack, name)).await?;
-    Ok(reconciler::compile(&desired, &published, &settings).report)
+    // No proxies: whether a network has room for them is the cluster's to tell, not the file's.
+    let observed = observer::observe_once(&Offline::new(stack, name), BTreeMap::new()).await?;
+    Ok(reconciler::compile(&observed.desired, &published, &settings).report)
 }
 
 /// A configuration that serves every service cluster that the file names.

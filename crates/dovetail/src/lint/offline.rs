@@ -40,7 +40,7 @@ impl Offline {
                     _ => ("local", false),
                 };
                 let (id, driver) = (network_id(&name), object.driver.clone());
-                Network { id, name, driver, scope: scope.into(), ingress, labels: BTreeMap::new() }
+                Network { id, name, driver, scope: scope.into(), ingress, labels: BTreeMap::new(), pools: Vec::new() }
             })
             .collect();
         let declared = file.secrets.iter().map(|(key, object)| object.real_name(key, name));

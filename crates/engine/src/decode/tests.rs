@@ -392,11 +392,57 @@ fn networks_are_read() {
             scope: "swarm".into(),
             ingress: false,
             labels: BTreeMap::from([("a".into(), "b".into())]),
+            pools: vec![Pool {
+                subnet: Subnet::parse("10.0.1.0/24").unwrap(),
+                range: None,
+                gateway: Some(ip("10.0.1.1")),
+            }],
         }
     );
     // A node that does not run a task on it yet answers without labels.
     assert_eq!(read(json!({"Id": "n", "Name": "x", "Labels": null, "Ingress": true})).unwrap().labels, BTreeMap::new());
     assert!(read(json!({"Name": "x"})).is_err());
+}
+
+#[test]
+fn subnets_are_read_all_or_none() {
+    let read = |ipam: Value| {
+        let wire = json!({"Name": "x", "Id": "n", "Scope": "swarm", "Driver": "overlay", "IPAM": ipam});
+        let network = network(serde_json::from_value(wire).unwrap()).unwrap();
+        let told = |pool: &Pool| {
+            let range = pool.range.map_or(String::new(), |range| format!(" range {range}"));
+            format!("{}{range} gateway {:?}", pool.subnet, pool.gateway)
+        };
+        network.pools.iter().map(told).collect::<Vec<_>>()
+    };
+    // As Engine 20.10.24 answered: with a range, two subnets, IPv6 beside IPv4, and a network that it cannot set up.
+    for (ipam, expected) in [
+        (
+            json!({"Driver": "default", "Options": null, "Config": [
+                {"Subnet": "10.78.0.0/24", "IPRange": "10.78.0.8/29", "Gateway": "10.78.0.8"}]}),
+            &["10.78.0.0/24 range 10.78.0.8/29 gateway Some(10.78.0.8)"][..],
+        ),
+        (
+            json!({"Driver": "default", "Options": null, "Config": [
+                {"Subnet": "10.79.0.0/29", "Gateway": "10.79.0.1"}, {"Subnet": "10.79.1.0/29", "Gateway": "10.79.1.6"}]}),
+            &["10.79.0.0/29 gateway Some(10.79.0.1)", "10.79.1.0/29 gateway Some(10.79.1.6)"],
+        ),
+        (
+            json!({"Driver": "default", "Options": null, "Config": [
+                {"Subnet": "fd00:2::/64", "Gateway": "fd00:2::1"}, {"Subnet": "10.81.0.0/29", "Gateway": "10.81.0.1"}]}),
+            &["fd00:2::/64 gateway Some(fd00:2::1)", "10.81.0.0/29 gateway Some(10.81.0.1)"],
+        ),
+        (json!({"Driver": "", "Options": null, "Config": null}), &[]),
+        // As no engine answered yet.
+        (json!({"Config": [{"Subnet": "10.0.0.0/29", "IPRange": "", "Gateway": ""}]}), &["10.0.0.0/29 gateway None"]),
+        (json!({"Config": [{"Subnet": "10.0.0.0/29"}, {"Subnet": "10.0.0.0"}]}), &[]),
+        (json!({"Config": [{"Subnet": "10.0.0.0/33"}]}), &[]),
+        (json!({"Config": [{"Subnet": "10.0.0.0/29", "IPRange": "all"}]}), &[]),
+        (json!({"Config": [{"Gateway": "10.0.0.1"}]}), &[]),
+        (Value::Null, &[]),
+    ] {
+        assert_eq!(read(ipam.clone()), expected, "{ipam}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use std::fmt::Write as _;
 
-use model::{BackendMode, Backends, CreatedAt, Digest, Fragment, Route, Scale};
+use model::{BackendMode, Backends, CreatedAt, Digest, Fragment, Network, Route, Scale, Shortage};
 
 use super::*;
 use crate::check::check;
@@ -277,6 +277,101 @@ fn a_service_too_large_for_a_file_is_refused_and_its_neighbours_are_not() {
     large: refused
       problem too_large
     small: routed (1 task runs)
+    ");
+}
+
+/// The services, on networks of which these have no room for the proxies.
+fn crowded(services: Vec<Service>, networks: &[&str]) -> Desired {
+    let mut desired = desired(services);
+    for name in networks {
+        let shortage = Shortage { subnets: vec!["10.0.0.0/28".into()], addresses: 13, needed: 6 };
+        let no_room_for = BTreeMap::from([(main_cluster(), shortage)]);
+        let network = Network { no_room_for, ..Network::new((*name).into(), format!("net-{name}")) };
+        desired.networks.insert((*name).into(), Arc::new(network));
+    }
+    desired
+}
+
+#[test]
+fn a_full_network_is_not_joined_and_not_left() {
+    let services = || {
+        vec![
+            vip_service("new", "new.local", "full", "10.0.0.9"),
+            tasks_service("also-new", "new.local", "full", &["10.0.0.8"]),
+            vip_service("moves", "moves.local", "full", "10.0.0.7"),
+            vip_service("fine", "fine.local", "n1", "10.0.0.6"),
+            tasks_service("waits", "waits.local", "full", &[]),
+        ]
+    };
+    let moves = || ("moves", contribution("moves", "moves.local", BackendMode::Vip, "n1", "10.0.0.1:8080"));
+    let check_main = |published: &BTreeMap<ClusterName, Published>| {
+        let compiled = compile(&crowded(services(), &["full"]), published, &settings());
+        assert_eq!(check(&compiled.specs[&main_cluster()]), Ok(()));
+        shown(&compiled)
+    };
+    insta::assert_snapshot!(check_main(&live(&[moves()], vec![])), @r"
+    main on {n1}
+      {fine.local} -> fine {10.0.0.6:8080}
+      {moves.local} -> moves {10.0.0.1:8080}
+    also-new: refused
+      problem network_full
+    fine: routed (a task has run)
+    moves: routed (as before: its network net-full has no room for the proxies: of the 13 addresses of 10.0.0.0/28 at least 8 are taken by others, and the proxies and their nodes need 6 to join it)
+      warning network_full
+    new: refused
+      problem network_full
+    waits: waiting (no task runs)
+    ");
+    // Not even by the first generation, whose proxies could not start at all.
+    assert!(check_main(&nothing_published()).starts_with("main on {n1}\n"));
+    // Once somebody on it is live, whoever else is on it comes without a join.
+    let pioneer = contribution("pioneer", "p.local", BackendMode::Vip, "full", "10.0.0.2:8080");
+    insta::assert_snapshot!(check_main(&live(&[moves(), ("pioneer", pioneer.clone())], vec![])), @r"
+    main on {full, n1}
+      {fine.local} -> fine {10.0.0.6:8080}
+      {moves.local} -> moves {10.0.0.7:8080}
+      {new.local} -> also-new {10.0.0.8:8080}, new {10.0.0.9:8080}
+    also-new: routed (1 task runs)
+    fine: routed (a task has run)
+    moves: routed (a task has run)
+    new: routed (a task has run)
+    waits: waiting (no task runs)
+    ");
+    // Also while a rollout without it is under way: the proxies are still on it.
+    let without = Published::Live {
+        manifest: Arc::new(manifest(&[moves()])),
+        last_good: Arc::new(manifest(&[moves(), ("pioneer", pioneer)])),
+        holds: vec![],
+    };
+    assert!(check_main(&BTreeMap::from([(main_cluster(), without)])).starts_with("main on {full, n1}\n"));
+}
+
+#[test]
+fn what_was_never_read_of_a_service_leaves_it_as_it_is_live() {
+    let unread = |name: &str| {
+        with(vip_service(name, &format!("{name}.local"), "n1", "10.0.0.9"), |service| {
+            service.networks.clear();
+            service.backends = Backends::Unread { reason: "its network n1 could not be read (malformed)".into() };
+        })
+    };
+    let services = vec![
+        unread("live"),
+        with(unread("live-elsewhere"), |service| request(service).service_cluster = "east".into()),
+        unread("new"),
+        vip_service("neighbour", "neighbour.local", "n1", "10.0.0.8"),
+    ];
+    let known = |name: &'static str| (name, contribution(name, "old.local", BackendMode::Task, "n2", "10.1.0.1:8080"));
+    let published = live(&[known("live"), known("live-elsewhere")], vec![]);
+    insta::assert_snapshot!(check_main(services, &published), @r"
+    main on {n1, n2}
+      {neighbour.local} -> neighbour {10.0.0.8:8080}
+      {old.local} -> live {10.1.0.1:8080}
+    live: routed (as before: its network n1 could not be read (malformed))
+      warning unread
+    live-elsewhere: elsewhere (east)
+    neighbour: routed (a task has run)
+    new: waiting (its network n1 could not be read (malformed))
+      warning unread
     ");
 }
 

@@ -98,6 +98,26 @@ proptest! {
     }
 
     #[test]
+    fn nothing_joins_a_full_network_and_nobody_leaves_one(
+        services in prop::collection::vec(any_service(), 0..8),
+        known in prop::collection::vec(any_service(), 0..4),
+    ) {
+        let before = compile(&desired(known), &nothing_published(), &settings());
+        let known: Vec<(&str, Contribution)> = before.specs[&main_cluster()]
+            .contributions.iter().map(|(id, from)| (id.as_str(), (**from).clone())).collect();
+        let published = live(&known, vec![]);
+        let on = &before.specs[&main_cluster()].networks;
+        let roomy = compile(&desired(services.clone()), &published, &settings());
+        let full = compile(&crowded(services, &["n1", "n2"]), &published, &settings());
+        let (roomy, full) = (&roomy.specs[&main_cluster()], &full.specs[&main_cluster()]);
+        prop_assert_eq!(check(full), Ok(()));
+        prop_assert!(full.networks.is_subset(on), "{:?} of {on:?}", full.networks);
+        for (id, from) in roomy.contributions.iter().filter(|(_, from)| on.contains(&from.network)) {
+            prop_assert_eq!(full.contributions.get(id), Some(from), "it needs no join");
+        }
+    }
+
+    #[test]
     fn order_of_insertion_is_irrelevant(services in prop::collection::vec(any_service_with_options(), 0..8)) {
         let services = distinct(services);
         let reversed = services.iter().rev().cloned().collect();

@@ -72,9 +72,7 @@ pub fn files(services: &[Service], settings: &nginx::Settings) -> BTreeMap<Strin
     let named = services.iter().flat_map(|service| service.asked.as_ref().unwrap().options.secrets());
     let desired = Desired {
         services: services.iter().map(|service| (service.id.clone(), Arc::new(service.clone()))).collect(),
-        networks: [(NetworkId::new("n1"), Arc::new(Network { id: "n1".into(), name: "app".into() }))]
-            .into_iter()
-            .collect(),
+        networks: [(NetworkId::new("n1"), Arc::new(Network::new("n1".into(), "app")))].into_iter().collect(),
         secrets: named.map(|name| (name.clone(), SecretId::new(format!("id-{name}")))).collect(),
     };
     let of_cluster = ClusterSettings { nginx: settings.clone(), ..ClusterSettings::default() };
