@@ -401,6 +401,10 @@ mod tests {
             (vip().with(new_address), Routing::NetworkChanged),
             (vip().with(no_vip), Routing::NetworkChanged),
             (vip().with(|s| drop(s.labels.insert(model::labels::STACK.into(), "a".into()))), Routing::StackChanged),
+            (
+                vip().with(|s| drop(s.labels.insert(model::labels::UCP_ACCESS.into(), "/a".into()))),
+                Routing::AccessChanged,
+            ),
         ] {
             assert_eq!(judge(vip(), new), Significance::Routing(reason));
         }
