@@ -1,15 +1,16 @@
 //! Who is suspected of having made a rollout fail. A held generation must not freeze everyone's routing, and a
 //! healthy service that only happened to change at the same time must not pay for another.
 //!
-//! What can break a rollout is a network that the proxies join: it may have no address left, or not exist on a
-//! node. Hosts, ports and addresses pass the typed writer and cannot. So if the held generation joined networks,
-//! the services on those are the suspects, whatever their addresses are by now; and only if it joined none, every
-//! service that it changed is.
+//! What can break a rollout is a secret whose content nobody could look at, and a network that the proxies join: it may
+//! have no address left, or not exist on a node. Hosts, ports and addresses pass the typed writer and cannot. So if the
+//! words of the hold name secrets, the services that brought these are to blame, and nobody else; if not, and the held
+//! generation joined networks, the services on those are the suspects, whatever their addresses are by now; and only if
+//! it joined none, every service that it changed is.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use model::{Contribution, Digest, Hold, Manifest, NetworkId, ServiceId};
+use model::{Contribution, Digest, Fragment, Hold, Manifest, NetworkId, ServiceId};
 
 use crate::bisect::kept_out;
 
@@ -34,12 +35,25 @@ pub(crate) enum Unit {
     Network(NetworkId),
     /// A service as it was.
     Service(ServiceId, Digest),
+    /// A service by what it asks for, whatever its addresses are.
+    Request(ServiceId, Digest),
 }
 
 /// Whether a generation that joined networks has failed, and is held for it.
 pub(crate) fn a_join_failed(last_good: &Manifest, holds: &[Hold]) -> bool {
     let weighed = Holds::weigh(std::iter::empty(), last_good, holds);
-    holds.iter().any(|hold| !hold.by_hand && weighed.joined(hold))
+    holds.iter().any(|hold| !hold.by_hand && weighed.suspicion(hold) == Suspicion::Joined)
+}
+
+/// What the suspects of a hold have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Suspicion {
+    /// A secret of theirs is named.
+    Named,
+    /// They are on a network that was joined.
+    Joined,
+    /// They changed.
+    Changed,
 }
 
 /// The holds on one cluster, and who is kept out for them.
@@ -65,34 +79,58 @@ impl<'a> Holds<'a> {
             return weighed;
         }
         let mut present = BTreeSet::new();
+        let named = holds.iter().any(|hold| weighed.suspicion(hold) == Suspicion::Named);
         for (id, contribution) in wanted {
+            if named {
+                present.insert(Unit::Request(id.clone(), contribution.request_digest()));
+            }
             present.insert(Unit::Network(contribution.network.clone()));
             present.insert(Unit::Service(id.clone(), contribution.digest()));
         }
         // What somebody decided is no evidence of a failure.
-        let failed = holds.iter().filter(|hold| !hold.by_hand).map(|hold| weighed.suspects(hold));
+        let failed = holds.iter().filter(|hold| !hold.by_hand).flat_map(|hold| weighed.suspects(hold));
         let failed: Vec<BTreeSet<Unit>> = failed.filter(|set| !set.is_empty()).collect();
         weighed.out = kept_out(&failed, &present);
         weighed
     }
 
-    fn joined(&self, hold: &Hold) -> bool {
-        hold.fragments.values().any(|fragment| !self.known.contains(&fragment.network))
+    fn suspicion(&self, hold: &Hold) -> Suspicion {
+        if self.named(hold).next().is_some() {
+            Suspicion::Named
+        } else if hold.fragments.values().any(|fragment| !self.known.contains(&fragment.network)) {
+            Suspicion::Joined
+        } else {
+            Suspicion::Changed
+        }
+    }
+
+    /// Those of whom a secret is named, and who ask for something else than in the last good.
+    fn named<'b>(&self, hold: &'b Hold) -> impl Iterator<Item = Unit> + use<'b, '_> {
+        hold.fragments.iter().filter_map(|(id, fragment)| {
+            let request = fragment.named?;
+            let good = self.last_good.services.get(id).map(|good| good.contribution.request_digest());
+            (good != Some(request)).then(|| Unit::Request(id.clone(), request))
+        })
     }
 
     fn is_good(&self, id: &ServiceId, digest: Digest) -> bool {
         self.last_good.services.get(id).is_some_and(|good| good.fragment == digest)
     }
 
-    /// Who may be to blame for this hold.
-    fn suspects(&self, hold: &Hold) -> BTreeSet<Unit> {
+    /// Who may be to blame for this hold. Each set has somebody in it who is.
+    fn suspects(&self, hold: &Hold) -> Vec<BTreeSet<Unit>> {
         let fragments = hold.fragments.iter();
-        if self.joined(hold) {
-            let joined = fragments.filter(|(_, fragment)| !self.known.contains(&fragment.network));
-            return joined.map(|(_, fragment)| Unit::Network(fragment.network.clone())).collect();
+        let service = |(id, fragment): (&ServiceId, &Fragment)| Unit::Service(id.clone(), fragment.digest);
+        match self.suspicion(hold) {
+            Suspicion::Named => self.named(hold).map(|named| BTreeSet::from([named])).collect(),
+            Suspicion::Joined => {
+                let joined = fragments.filter(|(_, fragment)| !self.known.contains(&fragment.network));
+                vec![joined.map(|(_, fragment)| Unit::Network(fragment.network.clone())).collect()]
+            }
+            Suspicion::Changed => {
+                vec![fragments.filter(|(id, fragment)| !self.is_good(id, fragment.digest)).map(service).collect()]
+            }
         }
-        let changed = fragments.filter(|(id, fragment)| !self.is_good(id, fragment.digest));
-        changed.map(|(id, fragment)| Unit::Service(id.clone(), fragment.digest)).collect()
     }
 
     /// Judges one contribution. Not contributing is never suspect: withdrawing a service cannot be held back, or a
@@ -108,13 +146,19 @@ impl<'a> Holds<'a> {
         let suspected = |hold: &&Hold| {
             let network = &contribution.network;
             hold.fragments.get(id).is_some_and(|fragment| {
-                let (suspect, unit) = if self.joined(hold) {
+                let (suspect, unit) = match self.suspicion(hold) {
+                    // Another set of tasks is no new evidence about a secret.
+                    Suspicion::Named => {
+                        let request = contribution.request_digest();
+                        (fragment.named == Some(request), Unit::Request(id.clone(), request))
+                    }
                     // Another set of tasks on a network that is full is no new evidence.
-                    let suspect = !self.known.contains(network) && fragment.network == *network;
-                    (suspect, Unit::Network(network.clone()))
-                } else {
+                    Suspicion::Joined => {
+                        let suspect = !self.known.contains(network) && fragment.network == *network;
+                        (suspect, Unit::Network(network.clone()))
+                    }
                     // A service that changed since is heard anew.
-                    (fragment.digest == digest, Unit::Service(id.clone(), digest))
+                    Suspicion::Changed => (fragment.digest == digest, Unit::Service(id.clone(), digest)),
                 };
                 suspect && (hold.by_hand || self.out.contains(&unit))
             })
@@ -133,7 +177,7 @@ impl<'a> Holds<'a> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use model::{BackendMode, Fragment};
+    use model::BackendMode;
 
     use super::*;
     use crate::sample::{contribution, manifest};
@@ -150,7 +194,7 @@ mod tests {
         let hold = |n: Option<u8>| Hold {
             generation: Digest::of(b"held"),
             fragments: n
-                .map(|n| (id.clone(), Fragment { digest: version(n).digest(), network: "n1".into() }))
+                .map(|n| (id.clone(), Fragment { digest: version(n).digest(), network: "n1".into(), named: None }))
                 .into_iter()
                 .collect::<BTreeMap<_, _>>(),
             reason: format!("{n:?} failed"),
@@ -191,7 +235,9 @@ mod tests {
             generation: Digest::of(b"held"),
             fragments: held
                 .iter()
-                .map(|(id, held)| ((*id).into(), Fragment { digest: held.digest(), network: held.network.clone() }))
+                .map(|(id, held)| {
+                    ((*id).into(), Fragment { digest: held.digest(), network: held.network.clone(), named: None })
+                })
                 .collect(),
             reason: "no address".into(),
             by_hand: false,
@@ -209,6 +255,48 @@ mod tests {
     }
 
     #[test]
+    fn whose_secret_is_named_is_to_blame_and_nobody_else() {
+        let on = |name: &str, network: &str, n: u8| {
+            contribution(name, &format!("{name}.local"), BackendMode::Task, network, &format!("10.0.0.{n}:80"))
+        };
+        let last_good = manifest(&[("steady", on("steady", "n1", 1))]);
+        let hold = |named: &[&str]| Hold {
+            generation: Digest::of(b"held"),
+            fragments: [on("steady", "n1", 2), on("bad", "new", 3), on("worse", "n1", 4), on("fine", "new", 5)]
+                .iter()
+                .map(|held| {
+                    let named = named.contains(&held.name.as_str()).then(|| held.request_digest());
+                    let fragment = Fragment { digest: held.digest(), network: held.network.clone(), named };
+                    (held.name.as_str().into(), fragment)
+                })
+                .collect(),
+            reason: "refused".into(),
+            by_hand: false,
+        };
+        let wanted = [on("steady", "n1", 9), on("bad", "new", 9), on("worse", "n1", 9), on("fine", "new", 9)];
+        for (named, expected, joined) in [
+            (&["bad"][..], "bad", false),
+            // All at once: each is known to be to blame.
+            (&["bad", "worse"], "bad,worse", false),
+            // The same secret works for somebody who has more tasks by now.
+            (&["bad", "steady"], "bad", false),
+            // Then it is something else: the network, as far as is known.
+            (&["steady"], "bad,fine", true),
+        ] {
+            let hold = hold(named);
+            assert_eq!(a_join_failed(&last_good, std::slice::from_ref(&hold)), joined, "{named:?}");
+            let ids: Vec<ServiceId> = wanted.iter().map(|wanted| wanted.name.as_str().into()).collect();
+            let weighed = Holds::weigh(ids.iter().zip(&wanted), &last_good, std::slice::from_ref(&hold));
+            let out = ids.iter().zip(&wanted).filter(|(id, wanted)| weighed.judge(id, wanted) != Standing::Clear);
+            let out: Vec<&str> = out.map(|(id, _)| id.as_str()).collect();
+            assert_eq!(out.join(","), expected, "{named:?}");
+        }
+        // Who asks for something else by now is heard anew.
+        let other = Contribution { hosts: BTreeSet::new(), ..on("bad", "new", 3) };
+        assert_eq!(judge(&"bad".into(), &other, &last_good, &[hold(&["bad"])]), Standing::Clear);
+    }
+
+    #[test]
     fn several_suspects_are_tried_by_halves_and_never_against_a_persons_decision() {
         let version = |name: &str| contribution(name, &format!("{name}.local"), BackendMode::Vip, "n1", "10.0.0.1:80");
         let last_good =
@@ -219,7 +307,9 @@ mod tests {
             generation: Digest::of(names.concat().as_bytes()),
             fragments: names
                 .iter()
-                .map(|name| ((*name).into(), Fragment { digest: version(name).digest(), network: "n1".into() }))
+                .map(|name| {
+                    ((*name).into(), Fragment { digest: version(name).digest(), network: "n1".into(), named: None })
+                })
                 .collect(),
             reason: "failed".into(),
             by_hand,

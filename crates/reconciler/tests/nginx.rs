@@ -181,9 +181,12 @@ struct Proxy {
 
 impl Proxy {
     async fn start(services: &[Service], settings: nginx::Settings) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        // Both at once, or the second could be the first. 443 is for one nginx only, and a test may run two.
+        let free = [TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap()];
+        let [port, https_port] = free.map(|listener| listener.local_addr().unwrap().port());
         let settings = nginx::Settings {
             http_port: NonZeroU16::new(port).unwrap(),
+            https_port: NonZeroU16::new(https_port).unwrap(),
             worker_processes: Workers::Count(NonZeroU16::MIN),
             ..settings
         };
