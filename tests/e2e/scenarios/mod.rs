@@ -61,6 +61,7 @@ pub fn all() -> Vec<Scenario> {
         "rollout-held" on 3 => rollouts::held,
         "rollout-bad-images" on 3 => rollouts::bad_images,
         "checks-of-images" on 3 => checks::images,
+        "checks-of-secrets" on 3 => checks::secrets,
         "trouble-late-exit" on 3 => troubles::late_exit,
         "trouble-edited-on-the-way" on 3 => troubles::edited_on_the_way,
         "trouble-paused-by-swarm" on 3 => troubles::paused_by_swarm,
