@@ -47,7 +47,7 @@ pub struct Fragment {
     pub digest: Digest,
     /// The network that it was reached over.
     pub network: NetworkId,
-    /// If the words of the hold name one of its secrets: what it asked for, as [`crate::Contribution::request_digest`]
-    /// has it.
+    /// If the words of the hold name one of its secrets: what it did with them
+    /// ([`crate::Contribution::secrets_digest`]).
     pub named: Option<Digest>,
 }

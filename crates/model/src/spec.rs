@@ -47,9 +47,11 @@ impl Contribution {
         Digest::of(&text)
     }
 
-    /// The same, its addresses left aside: another set of tasks asks for nothing else.
-    pub fn request_digest(&self) -> Digest {
-        Self { endpoints: BTreeSet::new(), ..self.clone() }.digest()
+    /// What it does with secrets: which ones they are, and what each is for. Two services with the same answer work both
+    /// or neither, as far as it is the secrets' fault.
+    pub fn secrets_digest(&self) -> Digest {
+        let uses = (&self.options.host.tls, &self.options.route.basic_auth, &self.secrets);
+        Digest::of(&serde_json::to_vec(&uses).expect("it has only string keys"))
     }
 }
 

@@ -700,13 +700,13 @@ fn the_check_ends_and_says_why_in_lines_that_are_recognised() {
     assert!(content, "{said}");
     let main = files.directory.join("nginx.conf");
     let text = std::fs::read_to_string(&main).unwrap();
-    for (damage, words) in [
-        ("http {", "directive \"http\" has no opening \"{\""),
-        ("    tcp_nodelay on;", "unknown directive \"no_such_directive\""),
+    for (line, instead, words) in [
+        ("http {", "http ;", "directive \"http\" has no opening \"{\""),
+        ("    tcp_nodelay on;", "    no_such_directive on;", "unknown directive \"no_such_directive\""),
+        ("    tcp_nodelay on;", "    upstream away { server no-such-host.invalid; }", nginx::UNRESOLVED),
     ] {
-        let instead = if damage == "http {" { "http ;" } else { "    no_such_directive on;" };
-        assert!(text.contains(damage));
-        std::fs::write(&main, text.replace(damage, instead)).unwrap();
+        assert!(text.contains(line));
+        std::fs::write(&main, text.replace(line, instead)).unwrap();
         let (content, said) = checked(&files);
         let refusals: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix(nginx::REFUSAL)).collect();
         assert!(!content && refusals.len() == 1 && refusals[0].starts_with(words), "{said}");
