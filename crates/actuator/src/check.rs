@@ -124,8 +124,11 @@ pub enum Standing {
         /// What happened.
         reason: String,
     },
-    /// It was stopped before it could tell.
-    Stopped,
+    /// It ended and could not tell.
+    Undecided {
+        /// Why.
+        reason: String,
+    },
     /// It is under way.
     Runs {
         /// The state of its task.
@@ -162,7 +165,8 @@ impl Check {
             return Standing::Passed;
         }
         if let Some(task) = self.failed() {
-            return Standing::Failed { reason: self.reason(task, checks) };
+            let (reason, beyond) = self.reason(task, checks);
+            return if beyond { Standing::Undecided { reason } } else { Standing::Failed { reason } };
         }
         let Some(task) = self.last() else {
             return Standing::Runs { state: None, waits_for: "it has no task yet".into() };
@@ -172,22 +176,26 @@ impl Check {
             TaskState::Pending => "its task is being scheduled",
             TaskState::Preparing => "its task is fetching the image",
             TaskState::Running => "it is reading the files",
-            state if state > TaskState::Running => return Standing::Stopped,
+            state if state > TaskState::Running => return Standing::Undecided { reason: "it was stopped".into() },
             _ => "its task is on its way",
         };
         let error = task.error.clone().filter(|error| !error.is_empty());
         Standing::Runs { state: Some(task.state), waits_for: error.unwrap_or_else(|| waits_for.into()) }
     }
 
-    fn reason(&self, task: &Task, checks: &Checks) -> String {
+    /// Why it failed, and whether that is beyond a check.
+    fn reason(&self, task: &Task, checks: &Checks) -> (String, bool) {
         let program = checks.command.first().map_or("", String::as_str);
         let program = program.rsplit('/').next().unwrap_or_default();
-        let reason = match words(self.log.as_deref().unwrap_or_default(), &checks.refusal) {
+        let words = words(self.log.as_deref().unwrap_or_default(), &checks.refusal);
+        let beyond = !checks.beyond.is_empty() && words.as_ref().is_some_and(|words| words.starts_with(&checks.beyond));
+        let reason = match words {
+            Some(words) if beyond => format!("it is on no network: {words}"),
             Some(words) => format!("{program} refused the files: {words}"),
             None => format!("the check of the files failed: {}", task.error.as_deref().unwrap_or("no reason is given")),
         };
         let printable = |c: char| if c.is_control() { ' ' } else { c };
-        reason.chars().map(printable).take(LONGEST_REASON).collect()
+        (reason.chars().map(printable).take(LONGEST_REASON).collect(), beyond)
     }
 }
 
@@ -254,6 +262,7 @@ mod tests {
             policy: CheckPolicy::Always,
             command: vec!["/usr/sbin/nginx".into(), "-t".into()],
             refusal: "nginx: [emerg] ".into(),
+            beyond: "host not found".into(),
             vouched: "/etc/nginx/dovetail/".into(),
         };
         settings.object_labels.insert("com.docker.ucp.access.label".into(), "/Shared".into());
@@ -389,8 +398,13 @@ mod tests {
                 None,
                 "failed the check of the files failed: No such image: nginx:none".into(),
             ),
-            (vec![task(1, Shutdown, None)], None, "stopped".into()),
-            (vec![task(1, Orphaned, None)], None, "stopped".into()),
+            (vec![task(1, Shutdown, None)], None, "undecided it was stopped".into()),
+            (vec![task(1, Orphaned, None)], None, "undecided it was stopped".into()),
+            (
+                vec![task(1, Failed, failed)],
+                Some("nginx: [emerg] host not found in upstream \"logs\" in /etc/nginx/nginx.conf:9\n"),
+                "undecided it is on no network: host not found in upstream \"logs\" in /etc/nginx/nginx.conf:9".into(),
+            ),
             (vec![task(1, Shutdown, None), task(2, Running, None)], None, "runs it is reading the files".into()),
         ] {
             let check = Check {
@@ -402,7 +416,7 @@ mod tests {
             let standing = match check.standing(&settings().checks) {
                 Standing::Passed => "passed".to_owned(),
                 Standing::Failed { reason } => format!("failed {reason}"),
-                Standing::Stopped => "stopped".to_owned(),
+                Standing::Undecided { reason } => format!("undecided {reason}"),
                 Standing::Runs { waits_for, .. } => format!("runs {waits_for}"),
             };
             assert_eq!(standing, expected, "{tasks:?}");

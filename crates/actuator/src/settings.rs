@@ -126,6 +126,9 @@ pub struct Checks {
     pub command: Vec<String>,
     /// How the lines of its output begin that say why they are not. If there are none, the last line is shown.
     pub refusal: String,
+    /// How such a line goes on where it is about something that only the proxies' networks have: a check is on none of
+    /// them, so it cannot tell. Empty: there is no such thing.
+    pub beyond: String,
     /// The directory of the files that are made of typed values alone. Another change in them is not worth a check.
     pub vouched: String,
 }

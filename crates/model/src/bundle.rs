@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::values::SecretName;
 use crate::{ClusterName, Digest, Manifest, NetworkId, SecretId};
 
 /// One file in the proxy's container.
@@ -25,7 +26,7 @@ impl File {
 /// Where Swarm puts the secrets of a container.
 pub const SECRETS_DIRECTORY: &str = "/run/secrets/";
 
-/// A secret mounted into the proxy's container; none are used yet.
+/// A secret mounted into the proxy's container.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SecretMount {
     /// Swarm's id of the secret.
@@ -37,6 +38,11 @@ pub struct SecretMount {
 }
 
 impl SecretMount {
+    /// A secret as it is mounted: under its name.
+    pub fn new(name: &SecretName, id: &SecretId) -> Self {
+        Self { id: id.clone(), name: name.to_string(), target: name.to_string() }
+    }
+
     /// Its path in the container.
     pub fn path(&self) -> String {
         if self.target.starts_with('/') { self.target.clone() } else { format!("{SECRETS_DIRECTORY}{}", self.target) }

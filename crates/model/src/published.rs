@@ -34,8 +34,7 @@ pub struct Hold {
     pub generation: Digest,
     /// Its services and their contributions: whoever differs from the last good may be to blame.
     pub fragments: BTreeMap<ServiceId, Fragment>,
-    /// What happened, for people. If nginx refused the files, its own words are in it:
-    /// [`crate::SecretMount::is_named_in`] tells whether they name a secret.
+    /// What happened, for people. If nginx refused the files, its own words are in it.
     pub reason: String,
     /// Somebody rolled it back although it worked: nothing of it is tried again by itself.
     pub by_hand: bool,
@@ -48,4 +47,7 @@ pub struct Fragment {
     pub digest: Digest,
     /// The network that it was reached over.
     pub network: NetworkId,
+    /// If the words of the hold name one of its secrets: what it did with them
+    /// ([`crate::Contribution::secrets_digest`]).
+    pub named: Option<Digest>,
 }

@@ -46,6 +46,13 @@ impl Contribution {
         let text = serde_json::to_vec(self).expect("a contribution has only string keys");
         Digest::of(&text)
     }
+
+    /// What it does with secrets: which ones they are, and what each is for. Two services with the same answer work both
+    /// or neither, as far as it is the secrets' fault.
+    pub fn secrets_digest(&self) -> Digest {
+        let uses = (&self.options.host.tls, &self.options.route.basic_auth, &self.secrets);
+        Digest::of(&serde_json::to_vec(&uses).expect("it has only string keys"))
+    }
 }
 
 /// What the proxies of one cluster should be. Structure (which hosts there are, who answers them) and

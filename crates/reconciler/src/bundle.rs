@@ -36,11 +36,7 @@ pub fn bundle(
 ) -> Bundle {
     let files: BTreeMap<String, File> =
         nginx::render(spec, settings).into_iter().map(|(path, text)| (path, File::new(text.into_bytes()))).collect();
-    let secrets: BTreeSet<SecretMount> = spec
-        .secrets
-        .iter()
-        .map(|(name, id)| SecretMount { id: id.clone(), name: name.to_string(), target: name.to_string() })
-        .collect();
+    let secrets: BTreeSet<SecretMount> = spec.secrets.iter().map(|(name, id)| SecretMount::new(name, id)).collect();
     let manifest = Manifest {
         cluster: spec.cluster.clone(),
         generation: Bundle::digest(&files, &spec.networks, &secrets),

@@ -1,10 +1,11 @@
 //! Who is suspected of having made a rollout fail. A held generation must not freeze everyone's routing, and a
 //! healthy service that only happened to change at the same time must not pay for another.
 //!
-//! What can break a rollout is a network that the proxies join: it may have no address left, or not exist on a
-//! node. Hosts, ports and addresses pass the typed writer and cannot. So if the held generation joined networks,
-//! the services on those are the suspects, whatever their addresses are by now; and only if it joined none, every
-//! service that it changed is.
+//! What can break a rollout is a secret whose content nobody could look at, and a network that the proxies join: it may
+//! have no address left, or not exist on a node. Hosts, ports and addresses pass the typed writer and cannot. So if the
+//! words of the hold name secrets, what is done with these is suspect (a key may be fine, and used with another's
+//! certificate), and nobody else; if not, and the held generation joined networks, the services on those are the suspects,
+//! whatever their addresses are by now; and only if it joined none, every service that it changed is.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -34,13 +35,34 @@ pub(crate) enum Unit {
     Network(NetworkId),
     /// A service as it was.
     Service(ServiceId, Digest),
+    /// A use of secrets, with all services that use the same in the same way.
+    Secrets(Digest),
+}
+
+/// What the suspects of a hold have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Suspicion {
+    /// Secrets that they use are named.
+    Named,
+    /// They are on a network that was joined.
+    Joined,
+    /// They changed.
+    Changed,
+}
+
+/// A hold, and who may be to blame for it.
+#[derive(Debug)]
+struct Case<'a> {
+    hold: &'a Hold,
+    suspicion: Suspicion,
+    suspects: BTreeSet<Unit>,
 }
 
 /// The holds on one cluster, and who is kept out for them.
 #[derive(Debug)]
 pub(crate) struct Holds<'a> {
     last_good: &'a Manifest,
-    holds: &'a [Hold],
+    cases: Vec<Case<'a>>,
     known: BTreeSet<&'a NetworkId>,
     /// Who is not tried next; see [`kept_out`].
     out: BTreeSet<Unit>,
@@ -54,74 +76,96 @@ impl<'a> Holds<'a> {
         holds: &'a [Hold],
     ) -> Self {
         let known = last_good.services.values().map(|publication| &publication.contribution.network).collect();
-        let mut weighed = Self { last_good, holds, known, out: BTreeSet::new() };
+        let mut weighed = Self { last_good, cases: Vec::new(), known, out: BTreeSet::new() };
         if holds.is_empty() {
             return weighed;
         }
+        weighed.cases = holds.iter().map(|hold| weighed.case(hold)).collect();
+        let named = weighed.cases.iter().any(|case| case.suspicion == Suspicion::Named);
         let mut present = BTreeSet::new();
         for (id, contribution) in wanted {
+            if named {
+                present.insert(Unit::Secrets(contribution.secrets_digest()));
+            }
             present.insert(Unit::Network(contribution.network.clone()));
             present.insert(Unit::Service(id.clone(), contribution.digest()));
         }
         // What somebody decided is no evidence of a failure.
-        let failed = holds.iter().filter(|hold| !hold.by_hand).map(|hold| weighed.suspects(hold));
-        let failed: Vec<BTreeSet<Unit>> = failed.filter(|set| !set.is_empty()).collect();
+        let failed = weighed.cases.iter().filter(|case| !case.hold.by_hand && !case.suspects.is_empty());
+        let failed: Vec<BTreeSet<Unit>> = failed.map(|case| case.suspects.clone()).collect();
         weighed.out = kept_out(&failed, &present);
         weighed
     }
 
     /// Whether a generation that joined networks has failed, and is held for it.
     pub(crate) fn a_join_failed(&self) -> bool {
-        self.holds.iter().any(|hold| !hold.by_hand && self.joined(hold))
+        self.cases.iter().any(|case| !case.hold.by_hand && case.suspicion == Suspicion::Joined)
     }
 
-    fn joined(&self, hold: &Hold) -> bool {
-        hold.fragments.values().any(|fragment| !self.known.contains(&fragment.network))
+    fn case(&self, hold: &'a Hold) -> Case<'a> {
+        let named = self.named(hold);
+        if !named.is_empty() {
+            return Case { hold, suspicion: Suspicion::Named, suspects: named };
+        }
+        let fragments = hold.fragments.iter();
+        let joined = fragments.clone().filter(|(_, fragment)| !self.known.contains(&fragment.network));
+        let joined: BTreeSet<Unit> = joined.map(|(_, fragment)| Unit::Network(fragment.network.clone())).collect();
+        if !joined.is_empty() {
+            return Case { hold, suspicion: Suspicion::Joined, suspects: joined };
+        }
+        let changed = fragments.filter(|(id, fragment)| !self.is_good(id, fragment.digest));
+        let suspects = changed.map(|(id, fragment)| Unit::Service(id.clone(), fragment.digest)).collect();
+        Case { hold, suspicion: Suspicion::Changed, suspects }
+    }
+
+    /// The uses of secrets that are named and not known to work.
+    fn named(&self, hold: &Hold) -> BTreeSet<Unit> {
+        let mut named: BTreeSet<Digest> = hold.fragments.values().filter_map(|fragment| fragment.named).collect();
+        if !named.is_empty() {
+            for good in self.last_good.services.values() {
+                named.remove(&good.contribution.secrets_digest());
+            }
+        }
+        named.into_iter().map(Unit::Secrets).collect()
     }
 
     fn is_good(&self, id: &ServiceId, digest: Digest) -> bool {
         self.last_good.services.get(id).is_some_and(|good| good.fragment == digest)
     }
 
-    /// Who may be to blame for this hold.
-    fn suspects(&self, hold: &Hold) -> BTreeSet<Unit> {
-        let fragments = hold.fragments.iter();
-        if self.joined(hold) {
-            let joined = fragments.filter(|(_, fragment)| !self.known.contains(&fragment.network));
-            return joined.map(|(_, fragment)| Unit::Network(fragment.network.clone())).collect();
-        }
-        let changed = fragments.filter(|(id, fragment)| !self.is_good(id, fragment.digest));
-        changed.map(|(id, fragment)| Unit::Service(id.clone(), fragment.digest)).collect()
-    }
-
     /// Judges one contribution. Not contributing is never suspect: withdrawing a service cannot be held back, or a
     /// service that is gone would be served for ever.
     pub(crate) fn judge(&self, id: &ServiceId, contribution: &Contribution) -> Standing {
-        if self.holds.is_empty() {
+        if self.cases.is_empty() {
             return Standing::Clear;
         }
         let digest = contribution.digest();
         if self.is_good(id, digest) {
             return Standing::Clear;
         }
-        let suspected = |hold: &&Hold| {
-            let network = &contribution.network;
-            hold.fragments.get(id).is_some_and(|fragment| {
-                let (suspect, unit) = if self.joined(hold) {
-                    // Another set of tasks on a network that is full is no new evidence.
-                    let suspect = !self.known.contains(network) && fragment.network == *network;
-                    (suspect, Unit::Network(network.clone()))
-                } else {
-                    // A service that changed since is heard anew.
-                    (fragment.digest == digest, Unit::Service(id.clone(), digest))
-                };
-                suspect && (hold.by_hand || self.out.contains(&unit))
-            })
+        let suspected = |case: &&Case<'_>| {
+            let fragment = case.hold.fragments.get(id);
+            let unit = match case.suspicion {
+                // Whoever uses the same in the same way, whether it was there or not.
+                Suspicion::Named => Some(Unit::Secrets(contribution.secrets_digest())),
+                // Another set of tasks on a network that is full is no new evidence.
+                Suspicion::Joined => {
+                    let same = fragment.filter(|fragment| fragment.network == contribution.network);
+                    same.map(|fragment| Unit::Network(fragment.network.clone()))
+                }
+                // A service that changed since is heard anew.
+                Suspicion::Changed => {
+                    let same = fragment.filter(|fragment| fragment.digest == digest);
+                    same.map(|fragment| Unit::Service(id.clone(), fragment.digest))
+                }
+            };
+            let suspect = unit.filter(|unit| case.suspects.contains(unit));
+            suspect.is_some_and(|unit| case.hold.by_hand || self.out.contains(&unit))
         };
-        match self.holds.iter().find(suspected) {
+        match self.cases.iter().find(suspected) {
             None => Standing::Clear,
-            Some(hold) => Standing::Suspect {
-                reason: hold.reason.clone(),
+            Some(case) => Standing::Suspect {
+                reason: case.hold.reason.clone(),
                 last_good: self.last_good.services.get(id).map(|good| Arc::new(good.contribution.clone())),
             },
         }
@@ -132,7 +176,8 @@ impl<'a> Holds<'a> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use model::{BackendMode, Fragment};
+    use model::values::SecretName;
+    use model::{BackendMode, Fragment, SecretId, Tls};
 
     use super::*;
     use crate::sample::{contribution, manifest};
@@ -149,7 +194,7 @@ mod tests {
         let hold = |n: Option<u8>| Hold {
             generation: Digest::of(b"held"),
             fragments: n
-                .map(|n| (id.clone(), Fragment { digest: version(n).digest(), network: "n1".into() }))
+                .map(|n| (id.clone(), Fragment { digest: version(n).digest(), network: "n1".into(), named: None }))
                 .into_iter()
                 .collect::<BTreeMap<_, _>>(),
             reason: format!("{n:?} failed"),
@@ -190,7 +235,9 @@ mod tests {
             generation: Digest::of(b"held"),
             fragments: held
                 .iter()
-                .map(|(id, held)| ((*id).into(), Fragment { digest: held.digest(), network: held.network.clone() }))
+                .map(|(id, held)| {
+                    ((*id).into(), Fragment { digest: held.digest(), network: held.network.clone(), named: None })
+                })
                 .collect(),
             reason: "no address".into(),
             by_hand: false,
@@ -208,6 +255,71 @@ mod tests {
     }
 
     #[test]
+    fn a_use_of_secrets_that_are_named_is_to_blame_and_nobody_else() {
+        let tls = |name: &str, network: &str, n: u8, certificate: &str, key: &str| {
+            let name_of = |secret: &str| secret.parse::<SecretName>().unwrap();
+            let (certificate, key) = (name_of(certificate), name_of(key));
+            let id = |name: &SecretName| SecretId::new(format!("id of {name}"));
+            let mut tls =
+                contribution(name, &format!("{name}.local"), BackendMode::Task, network, &format!("10.0.0.{n}:80"));
+            tls.secrets = [(certificate.clone(), id(&certificate)), (key.clone(), id(&key))].into();
+            tls.options.host.tls = Some(Tls::Terminate { certificate, key, client_ca: None });
+            tls
+        };
+        let last_good = manifest(&[("steady", tls("steady", "n1", 1, "s.cert", "s.key"))]);
+        let held = [
+            tls("steady", "n1", 2, "s.cert", "s.key"),
+            tls("bad", "new", 3, "a.cert", "bad.key"),
+            tls("too", "n1", 4, "a.cert", "bad.key"),
+            tls("thief", "new", 5, "b.cert", "s.key"),
+            tls("fine", "new", 6, "a.cert", "a.key"),
+        ];
+        let hold = |without: &[&str], secret: &str| Hold {
+            generation: Digest::of(without.concat().as_bytes()),
+            fragments: held
+                .iter()
+                .filter(|held| !without.contains(&held.name.as_str()))
+                .map(|held| {
+                    let named = held.secrets.keys().any(|name| name.as_str() == secret).then(|| held.secrets_digest());
+                    let fragment = Fragment { digest: held.digest(), network: held.network.clone(), named };
+                    (held.name.as_str().into(), fragment)
+                })
+                .collect(),
+            reason: "refused".into(),
+            by_hand: false,
+        };
+        // By now each has other tasks, and there is one more with the bad key.
+        let later =
+            |held: &Contribution| Contribution { endpoints: ["10.0.0.99:80".parse().unwrap()].into(), ..held.clone() };
+        let mut wanted: Vec<Contribution> = held.iter().map(later).collect();
+        wanted.push(tls("late", "n1", 7, "a.cert", "bad.key"));
+        let out = |holds: &[Hold]| {
+            let ids: Vec<ServiceId> = wanted.iter().map(|wanted| wanted.name.as_str().into()).collect();
+            let weighed = Holds::weigh(ids.iter().zip(&wanted), &last_good, holds);
+            let out = ids.iter().zip(&wanted).filter(|(id, wanted)| weighed.judge(id, wanted) != Standing::Clear);
+            out.map(|(id, _)| id.as_str()).collect::<Vec<_>>().join(",")
+        };
+        for (holds, expected, joined) in [
+            (vec![hold(&[], "bad.key")], "bad,too,late", false),
+            // The key works for the certificate that it belongs to.
+            (vec![hold(&[], "bad.key"), hold(&["bad", "too"], "s.key")], "bad,too,thief,late", false),
+            // What is named works: it is something else, the network as far as is known.
+            (vec![hold(&["thief"], "s.key")], "bad,fine", true),
+        ] {
+            let weighed = Holds::weigh(std::iter::empty(), &last_good, &holds);
+            assert_eq!(weighed.a_join_failed(), joined, "{expected}");
+            assert_eq!(out(&holds), expected);
+        }
+        // Two uses of one secret: one half is tried, and if it fails the other one is let through.
+        let one_half = out(&[hold(&[], "a.cert")]);
+        assert!(["bad,too,late", "fine"].contains(&one_half.as_str()), "{one_half}");
+        assert_eq!(out(&[hold(&[], "a.cert"), hold(&["bad", "too"], "a.cert")]), "fine");
+        // Who does something else with secrets by now is heard anew.
+        let other = tls("bad", "new", 3, "a.cert", "other.key");
+        assert_eq!(judge(&"bad".into(), &other, &last_good, &[hold(&[], "bad.key")]), Standing::Clear);
+    }
+
+    #[test]
     fn several_suspects_are_tried_by_halves_and_never_against_a_persons_decision() {
         let version = |name: &str| contribution(name, &format!("{name}.local"), BackendMode::Vip, "n1", "10.0.0.1:80");
         let last_good =
@@ -218,7 +330,9 @@ mod tests {
             generation: Digest::of(names.concat().as_bytes()),
             fragments: names
                 .iter()
-                .map(|name| ((*name).into(), Fragment { digest: version(name).digest(), network: "n1".into() }))
+                .map(|name| {
+                    ((*name).into(), Fragment { digest: version(name).digest(), network: "n1".into(), named: None })
+                })
                 .collect(),
             reason: "failed".into(),
             by_hand,

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use tokio::time::Instant;
 
 use crate::support::docker::Docker;
+use crate::support::tls::Certificate;
 use crate::support::wait;
 use crate::support::world::World;
 
@@ -142,6 +143,63 @@ pub async fn images(world: &mut World) -> Result<()> {
     world.figure(format!("the same without a check after {:.1} s", started.elapsed().as_secs_f64()));
     let created = world.recorder().writes().iter().filter(|call| call.path == "/services/create").count();
     ensure!(created == 0, "nothing was checked, {created} services were created");
+    let counts = load.stop().await;
+    world.figure(format!("the old route throughout: {counts}"));
+    ensure!(counts.failed == 0, "the old routes keep answering: {counts}");
+    Ok(())
+}
+
+/// A key that is none, and one that belongs to another certificate, on a network that is new, beside a healthy service
+/// under load: only their services stay out, with nginx's own words, and no rollout fails.
+pub async fn secrets(world: &mut World) -> Result<()> {
+    world.start_operator().await?;
+    world.network("demo").await?;
+    world.network("other").await?;
+    let directory = world.directory().to_owned();
+    let one = Certificate::make(&directory, "one", &["one.local"]).await?;
+    let two = Certificate::make(&directory, "two", &["two.local"]).await?;
+    let none = directory.join("none");
+    std::fs::write(&none, "this is no key\n")?;
+    for (name, file) in [
+        ("one.cert", &one.certificate),
+        ("one.key", &one.key),
+        ("two.cert", &two.certificate),
+        ("two.key", &two.key),
+        ("none.key", &none),
+    ] {
+        world.docker.run(&["secret", "create", name, &file.display().to_string()]).await?;
+    }
+    let tls = |cert: &str, key: &str| {
+        format!("--network other --label com.docker.lb.ssl_cert={cert} --label com.docker.lb.ssl_key={key}")
+    };
+    world.serve("good", "good.local", "").await?;
+    world.routed("good.local", 60 * SECOND).await?;
+    world.settled(120 * SECOND).await?;
+    let load = world.load("good.local", Duration::from_millis(50));
+
+    let started = Instant::now();
+    world.serve("no-key", "no-key.local", &tls("two.cert", "none.key")).await?;
+    world.serve("wrong-key", "wrong-key.local", &tls("two.cert", "one.key")).await?;
+    world.serve("one", "one.local", &tls("one.cert", "one.key")).await?;
+    world.routed("one.local", 120 * SECOND).await?;
+    world.figure(format!("a healthy certificate beside two bad ones after {:.1} s", started.elapsed().as_secs_f64()));
+    for (service, words) in
+        [("no-key", "cannot load certificate key \"/run/secrets/none.key\""), ("wrong-key", "mismatch")]
+    {
+        wait::until(&format!("explain says what nginx has against {service}"), 60 * SECOND, || async {
+            let (_, text, _) = world.operator().command(&["explain", service]).await?;
+            if text.contains("quarantined") && text.contains(words) { Ok(()) } else { bail!("{text}") }
+        })
+        .await?;
+    }
+    nothing_is_left_over(world).await?;
+    let failed = world.operator().metric("dovetail_rollouts_total", &["failed"]).await?;
+    ensure!(failed == 0.0, "what nginx refuses never reached a proxy: {failed} rollouts failed");
+
+    let label = "service update --detach --label-add com.docker.lb.ssl_key=two.key no-key";
+    world.docker.line(label).await?;
+    world.routed("no-key.local", 60 * SECOND).await.context("with the right key")?;
+    nothing_is_left_over(world).await?;
     let counts = load.stop().await;
     world.figure(format!("the old route throughout: {counts}"));
     ensure!(counts.failed == 0, "the old routes keep answering: {counts}");

@@ -80,5 +80,6 @@ pub fn all() -> Vec<Scenario> {
         "cluster-node-cut-off" in Cluster on 3 => cluster::node_cut_off,
         "cluster-fifty-networks" in Cluster on 3 => cluster::fifty_networks,
         "cluster-engine-api-troubles" in Cluster on 3 => cluster::api_troubles,
+        "checks-of-secrets" in Core on 3 => checks::secrets,
     ]
 }

@@ -109,7 +109,7 @@ impl Look<'_> {
         let (gate, ended) = match (standing, idle) {
             (Ok(Some(Standing::Passed)), _) => (Gate::Open, Some((Verdict::Passed, String::new()))),
             (Ok(Some(Standing::Failed { reason })), _) => (Gate::Shut(reason.clone()), Some((Verdict::Failed, reason))),
-            (Ok(Some(Standing::Stopped)), _) => (Gate::Open, Some((Verdict::Skipped, "it was stopped".into()))),
+            (Ok(Some(Standing::Undecided { reason })), _) => (Gate::Open, Some((Verdict::Skipped, reason))),
             (Ok(Some(Standing::Runs { waits_for, .. })), Some(idle)) => {
                 (Gate::Open, Some((Verdict::Skipped, format!("no progress for {idle} s: {waits_for}"))))
             }

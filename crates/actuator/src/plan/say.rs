@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{Bundle, Digest, Fragment, Hold, Manifest, Published};
+use model::{Bundle, Contribution, Digest, Fragment, Hold, Manifest, Published, SecretMount};
 use swarm::RawService;
 
 use super::Look;
@@ -44,8 +44,10 @@ impl Look<'_> {
             let held = self.bundle_hold(*generation, settings)?;
             let services = stored.manifest.as_ref().map(|manifest| &manifest.services);
             let fragments = services.into_iter().flatten().map(|(id, publication)| {
-                let network = publication.contribution.network.clone();
-                (id.clone(), Fragment { digest: publication.fragment, network })
+                let Contribution { network, secrets, .. } = &publication.contribution;
+                let named = secrets.iter().any(|(name, id)| SecretMount::new(name, id).is_named_in(&held.reason));
+                let named = named.then(|| publication.contribution.secrets_digest());
+                (id.clone(), Fragment { digest: publication.fragment, network: network.clone(), named })
             });
             Some(Hold {
                 generation: *generation,

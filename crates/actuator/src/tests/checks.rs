@@ -21,6 +21,7 @@ pub(super) fn checks() -> Checks {
         policy: CheckPolicy::Auto,
         command: vec!["nginx".into(), "-t".into()],
         refusal: "nginx: [emerg] ".into(),
+        beyond: "host not found".into(),
         vouched: "/etc/nginx/routes".into(),
     }
 }

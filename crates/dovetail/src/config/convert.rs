@@ -144,6 +144,7 @@ fn checks(policy: UpdateCheck, command: &[String]) -> Result<Checks, Complaint> 
         },
         command: check.unwrap_or_default(),
         refusal: nginx::REFUSAL.into(),
+        beyond: nginx::UNRESOLVED.into(),
         vouched: format!("{}/", nginx::ROUTES_DIRECTORY),
     })
 }

@@ -1,5 +1,7 @@
 //! Rollouts that go wrong, with every loop of the operator running.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dovetail::{commands, orders};
@@ -110,4 +112,64 @@ async fn of_many_that_came_together_only_the_guilty_one_stays_out() {
             becomes(&stage, "s5", "routed").await;
         })
         .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_nginx_refuses_keeps_only_its_own_services_out_and_no_proxy_ever_sees_it() {
+    let stage = Stage::new();
+    stage.publish_the_founding_documents_services().await;
+    stage.operate().await;
+    stage.swarm.create_network("other").unwrap();
+    for name in ["good.cert", "good.key", "bad.cert", "bad.key"] {
+        stage.swarm.add_secret(name).unwrap();
+    }
+    let refused_by_proxies = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&refused_by_proxies);
+    stage.swarm.break_when(move |task, _| {
+        let container = &task["ContainerSpec"];
+        let bad = container["Secrets"].to_string().contains("\"bad.key\"");
+        let checks = container["Command"].to_string().contains("\"-t\"");
+        counted.fetch_add(usize::from(bad && !checks), Ordering::SeqCst);
+        bad.then(|| "nginx: [emerg] cannot load certificate key \"/run/secrets/bad.key\": no start line".to_owned())
+    });
+    let tls = |name: &str, secret: &str, network: &str| {
+        let service = stage.swarm.service(name).network(network).label(labels::PORT, "80");
+        let service = service.label(labels::SSL_CERT, &format!("{secret}.cert"));
+        let service = service.label(labels::SSL_KEY, &format!("{secret}.key")).replicas(2);
+        service.label(labels::HOSTS, &format!("{name}.local")).create().unwrap();
+    };
+    stage
+        .while_operating(async {
+            // All at once, and the guilty ones on a network that is new.
+            tls("bad", "bad", "other");
+            tls("worse", "bad", "other");
+            tls("good", "good", "other");
+            service(&stage, "plain", "other");
+            for name in ["good", "plain"] {
+                let waited = becomes(&stage, name, "routed").await;
+                assert!(waited < Duration::from_secs(30), "{name}: {waited:?}");
+            }
+            for name in ["bad", "worse"] {
+                becomes(&stage, name, "quarantined").await;
+            }
+            // At rest, other tasks are no new evidence.
+            sleep(Duration::from_secs(60)).await;
+            let writes = stage.swarm.writes().len();
+            stage.swarm.scale("bad", 4).unwrap();
+            sleep(Duration::from_secs(60)).await;
+            assert_eq!(stage.swarm.writes().len(), writes);
+            // Another secret is.
+            let key = |spec: &mut serde_json::Value, key: &str| {
+                spec["Labels"][labels::SSL_CERT] = "good.cert".into();
+                spec["Labels"][labels::SSL_KEY] = key.into();
+            };
+            stage.swarm.service_update_raw("bad", |spec| key(spec, "good.key")).unwrap();
+            becomes(&stage, "bad", "routed").await;
+        })
+        .await;
+    assert_eq!(refused_by_proxies.load(Ordering::SeqCst), 0);
+    let explained = commands::explain_service(&stage.config, &stage.swarm, "worse", false).await.unwrap();
+    assert!(explained.contains("cannot load certificate key \"/run/secrets/bad.key\": no start line"), "{explained}");
+    let names = stage.swarm.service_names();
+    assert!(names.iter().all(|name| !name.starts_with("dovetail-check")), "{names:?}");
 }

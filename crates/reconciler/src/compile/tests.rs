@@ -190,7 +190,7 @@ fn a_held_change_is_not_served_and_everyone_else_is() {
         fragments: held
             .iter()
             .map(|(name, n)| {
-                let fragment = Fragment { digest: version(name, *n).digest(), network: "n1".into() };
+                let fragment = Fragment { digest: version(name, *n).digest(), network: "n1".into(), named: None };
                 (ServiceId::new(*name), fragment)
             })
             .collect(),
@@ -384,7 +384,7 @@ fn after_a_failed_join_networks_join_one_at_a_time_and_services_that_move_are_se
     let gone = contribution("gone", "gone.local", BackendMode::Vip, "full", "10.0.0.1:8080");
     let failed = Hold {
         generation: Digest::of(b"held"),
-        fragments: [("gone".into(), Fragment { digest: gone.digest(), network: "full".into() })].into(),
+        fragments: [("gone".into(), Fragment { digest: gone.digest(), network: "full".into(), named: None })].into(),
         reason: "no address".into(),
         by_hand: false,
     };

@@ -4,6 +4,10 @@
 /// more, with the time and a process number before it.)
 pub const REFUSAL: &str = "nginx: [emerg] ";
 
+/// How such a line goes on if a name was not found. Nothing that we render has one, raw lines may; and on the proxies'
+/// networks are names that are not known outside.
+pub const UNRESOLVED: &str = "host not found";
+
 /// The command that checks what this command would serve: the same with `-t`. It reads every file, opens certificates
 /// and keys, and ends; it needs no network. None if the command does not start nginx itself, but a script, say, of which
 /// nobody knows what it does with another argument.

@@ -6,7 +6,7 @@ mod settings;
 mod values;
 mod writer;
 
-pub use command::{REFUSAL, check_command};
+pub use command::{REFUSAL, UNRESOLVED, check_command};
 pub use render::{COMMAND, HEALTH_PORT, MAIN_FILE, ROUTES_DIRECTORY, render};
 pub(crate) use render::{PIECE_LIMIT, weight};
 pub use settings::{

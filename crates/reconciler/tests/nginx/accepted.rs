@@ -117,6 +117,7 @@ fn the_check_ends_and_says_why_in_lines_that_are_recognised() {
     for (damage, instead, words) in [
         ("http {", "http ;", "directive \"http\" has no opening \"{\""),
         ("    tcp_nodelay on;", "    no_such_directive on;", "unknown directive \"no_such_directive\""),
+        ("    tcp_nodelay on;", "    upstream away { server no-such-host.invalid; }", nginx::UNRESOLVED),
     ] {
         assert!(text.contains(damage));
         files.overwrite("nginx.conf", &text.replace(damage, instead));
