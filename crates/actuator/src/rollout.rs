@@ -380,13 +380,17 @@ fn patience(tally: &Tally, settings: &Settings) -> Duration {
     }
 }
 
-/// A stuck rollout that nobody knows to be good is to blame, with three exceptions: no node fits, Swarm has
-/// not begun it, or it was found by a fresh process and some of it runs, so that it may have worked for weeks.
+/// A stuck rollout that nobody knows to be good is to blame, with three exceptions: no node fits or Swarm holds its
+/// tasks back, Swarm has not begun it, or it was found by a fresh process and some of it runs, so that it may have
+/// worked for weeks.
 fn is_to_blame(state: Option<UpdateState>, tally: &Tally, rollout: &Rollout, circumstances: Circumstances) -> bool {
-    let only_pending = !tally.failed && tally.waiting.keys().eq([&TaskState::Pending]);
+    // After a task that never had a node Swarm waits a minute for its end, and lets the next one stand ready.
+    let held_back = [TaskState::Pending, TaskState::Assigned, TaskState::Accepted, TaskState::Ready];
+    let not_started = !tally.waiting.is_empty() && tally.waiting.keys().all(|state| held_back.contains(state));
+    let only_waits = !tally.failed && not_started;
     let not_begun = tally.progress.furthest.is_none();
     let perhaps_old = !rollout.ours && state.is_none() && tally.progress.done > 0;
-    !(circumstances.proven || only_pending || not_begun || perhaps_old)
+    !(circumstances.proven || only_waits || not_begun || perhaps_old)
 }
 
 #[cfg(test)]
@@ -455,7 +459,7 @@ mod tests {
     #[test]
     fn tasks_are_judged_against_the_live_spec() {
         use DesiredState::{Gone, Running as Wanted};
-        use TaskState::{Failed, New, Pending, Preparing, Running, Shutdown};
+        use TaskState::{Failed, New, Pending, Preparing, Ready, Running, Shutdown};
         use UpdateState::{Completed, Paused, RollbackPaused, Updating};
         let both = [task(1, "new", Running, Wanted), task(2, "new", Running, Wanted)];
         let half = [task(1, "new", Running, Wanted), task(2, "old", Running, Wanted)];
@@ -482,6 +486,7 @@ mod tests {
             ("a slow image", Some(Updating), &stuck(Preparing)[..], 200, "rolling"),
             ("no image", Some(Updating), &stuck(Preparing)[..], 301, "failed"),
             ("fits no node", Some(Updating), &stuck(Pending)[..], 16, "blocked"),
+            ("held back by Swarm", Some(Updating), &stuck(Ready)[..], 61, "blocked"),
             ("fits no node after failing", None, &[&stuck(Pending)[..], &failing[2..]].concat()[..], 61, "failed"),
             ("crashes", None, &failing[..], 61, "failed"),
             ("not begun", None, &failing[..2], 61, "blocked"),

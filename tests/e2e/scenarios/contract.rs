@@ -152,13 +152,15 @@ impl<S: swarm::Write> Side<S> {
         }
         Ok(Seen {
             update: service.update.as_ref().map(|update| update.state),
+            whole: service.spec["Mode"]["Replicated"]["Replicas"] == running.values().sum::<usize>(),
             running: running.iter().map(|(image, count)| format!("{count} {image}")).collect(),
             spec: self.short(&service.spec),
             previous: service.previous_spec.as_ref().map(|spec| self.short(spec)),
         })
     }
 
-    /// What is to be seen once no update is under way and nothing has changed for 3 s, longer than any step of one.
+    /// What is to be seen once no update is under way, all tasks run (unless Swarm gave up, or nobody has their image),
+    /// and nothing has changed for 3 s, which is longer than any step of an update.
     async fn at_rest(&self) -> Result<Seen> {
         let deadline = Instant::now() + Duration::from_secs(60);
         let mut last = self.seen().await?;
@@ -166,7 +168,9 @@ impl<S: swarm::Write> Side<S> {
         loop {
             let seen = self.seen().await?;
             let under_way = matches!(seen.update, Some(UpdateState::Updating | UpdateState::RollbackStarted));
-            if seen != last || under_way {
+            let gave_up = matches!(seen.update, Some(UpdateState::Paused | UpdateState::RollbackPaused));
+            let done = seen.whole || gave_up || seen.spec.contains("missing");
+            if seen != last || under_way || !done {
                 (last, since) = (seen, Instant::now());
             } else if since.elapsed() >= Duration::from_secs(3) {
                 return Ok(seen);
@@ -251,6 +255,8 @@ fn config(name: &str, bytes: usize) -> NewConfig {
 #[derive(Clone, PartialEq)]
 struct Seen {
     update: Option<UpdateState>,
+    /// Whether as many tasks run as should.
+    whole: bool,
     running: Vec<String>,
     spec: String,
     previous: Option<String>,
@@ -258,7 +264,7 @@ struct Seen {
 
 impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { update, running, spec, previous } = self;
+        let Self { update, running, spec, previous, whole: _ } = self;
         let previous = previous.as_deref().unwrap_or("nothing");
         write!(f, "{update:?}; {} run; {spec}; before: {previous}", running.join(" and "))
     }

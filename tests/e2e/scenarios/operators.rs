@@ -7,14 +7,15 @@ use tokio::time::Instant;
 
 use crate::support::api;
 use crate::support::operator::Operator;
-use crate::support::recorder::Recorder;
+use crate::support::recorder::{Call, Recorder};
 use crate::support::wait;
 use crate::support::world::World;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn updates(recorder: &Recorder) -> usize {
-    recorder.writes().iter().filter(|call| call.path.starts_with("/services/")).count()
+    let update = |call: &&Call| call.path.starts_with("/services/") && call.path.ends_with("/update");
+    recorder.writes().iter().filter(update).count()
 }
 
 /// How often this operator said in its log that it writes nothing because of another.

@@ -113,10 +113,10 @@ pub async fn edited_on_the_way(world: &mut World) -> Result<()> {
 /// An operator has told Swarm to pause updates that fail, and one fails: Dovetail writes the last good forward.
 pub async fn paused_by_swarm(world: &mut World) -> Result<()> {
     let good = world.export("PROXY_IMAGE").to_owned();
+    let bad = world.proxy_image_with("ends-at-once", "exit 4").await?;
     let load = under_load(world, "").await?;
     world.docker.line("service update --detach --update-failure-action pause dovetail-proxy").await?;
-    let demo = world.demo_image();
-    let started = with_image(world, &demo, "").await?;
+    let started = with_image(world, &bad, "").await?;
     wait::until("Swarm has paused the update", 60 * SECOND, || async {
         let service = world.docker.service("dovetail-proxy").await?;
         let state = service["UpdateStatus"]["State"].as_str().unwrap_or("").to_owned();

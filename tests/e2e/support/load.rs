@@ -50,14 +50,18 @@ pub async fn get_any(addresses: &[String], host: &str, path: &str) -> Result<Ans
     Err(last)
 }
 
-/// One GET on a connection of its own, at most 5 s.
+/// How long a client waits: longer than the proxy's own wait for an upstream that is gone (5 s), after which it asks
+/// another.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// One GET on a connection of its own.
 pub async fn get(address: &str, host: &str, path: &str) -> Result<Answer> {
     get_with(address, host, path, &[]).await
 }
 
 /// The same with more headers.
 pub async fn get_with(address: &str, host: &str, path: &str, headers: &[(&str, &str)]) -> Result<Answer> {
-    get_within(address, host, path, headers, stretched(Duration::from_secs(5))).await
+    get_within(address, host, path, headers, stretched(PATIENCE)).await
 }
 
 /// The same with another deadline.
@@ -107,6 +111,8 @@ pub struct Counts {
     pub failed: u64,
     /// The longest time between two good answers.
     pub longest_gap: Duration,
+    /// The slowest good answer.
+    pub slowest: Duration,
     /// Failures by their text or status.
     pub failures: BTreeMap<String, u64>,
 }
@@ -115,10 +121,11 @@ impl std::fmt::Display for Counts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{} requests, {} failed, longest gap {} ms {:?}",
+            "{} requests, {} failed, longest gap {} ms, slowest {} ms {:?}",
             self.sent,
             self.failed,
             self.longest_gap.as_millis(),
+            self.slowest.as_millis(),
             self.failures
         )
     }
@@ -144,11 +151,13 @@ impl Load {
                 let (addresses, host, path) = (addresses.clone(), host.clone(), path.clone());
                 let (counts, last_good) = (Arc::clone(&inner), Arc::clone(&last_good));
                 open.spawn(async move {
+                    let started = Instant::now();
                     let answer = get_any(&addresses, &host, &path).await;
                     let mut counts = counts.lock().expect("no panic while counting");
                     counts.sent += 1;
                     match answer {
                         Ok(answer) if answer.status == 200 => {
+                            counts.slowest = counts.slowest.max(started.elapsed());
                             let mut last_good = last_good.lock().expect("no panic while counting");
                             counts.longest_gap = counts.longest_gap.max(last_good.elapsed());
                             *last_good = Instant::now();

@@ -277,13 +277,14 @@ impl World {
     }
 
     /// Builds and pushes an image that is the proxy image with this shell script instead of nginx, which the
-    /// script finds at `/usr/sbin/nginx`.
+    /// script finds at `/usr/sbin/nginx`. A check of the files (`-t`) passes all the same.
     pub async fn proxy_image_with(&self, tag: &str, script: &str) -> Result<String> {
         let good = self.export("PROXY_IMAGE");
         let image = format!("{}/nginx-{tag}:{}", self.export("REGISTRY"), good.rsplit(':').next().unwrap_or("latest"));
         let context = self.directory.join(tag);
         std::fs::create_dir_all(&context)?;
-        std::fs::write(context.join("nginx"), format!("#!/bin/sh\n{script}\n"))?;
+        let check = "case \" $* \" in *\" -t \"*) exec /usr/sbin/nginx \"$@\" ;; esac";
+        std::fs::write(context.join("nginx"), format!("#!/bin/sh\n{check}\n{script}\n"))?;
         std::fs::set_permissions(context.join("nginx"), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         let dockerfile = format!(
             "FROM {good}\nCOPY nginx /usr/local/sbin/nginx\nENV PATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin\n"

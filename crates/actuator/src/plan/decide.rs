@@ -1,5 +1,6 @@
 //! What to do about a proxy service that is there.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -63,8 +64,7 @@ impl Look<'_> {
     pub(super) fn restore(&self, service: &RawService, live: &Live, memory: &Memory) -> Option<Step> {
         let recipe = memory.good.as_ref()?.recipe.as_ref().filter(|recipe| recipe.attempt != live.attempt)?;
         let Recipe { attempt, mounts, applied } = recipe;
-        let lost = memory.rollout.as_ref().filter(|rollout| rollout.attempt == live.attempt);
-        let spec = lost.and_then(|rollout| with_lost_edit(rollout, &service.spec));
+        let spec = lost_edit(service, live, memory);
         let draft = Draft {
             settings: self.settings,
             live: Some(spec.as_ref().unwrap_or(&service.spec)),
@@ -90,16 +90,19 @@ impl Look<'_> {
             return Decision::default();
         }
         let Some(bundle) = self.bundle else { return waits_for_the_first_target() };
+        let failed = matches!(judgement, Judgement::Failed { .. });
         let serves_it = *judgement == Judgement::Converged && bundle.generation() == live.attempt.generation;
         if let Some(held) = self.bundle_hold(bundle.generation(), effective.digest).filter(|_| !serves_it) {
-            let failed = matches!(judgement, Judgement::Failed { .. });
             let restore =
                 if failed { self.restore(service, live, memory) } else { self.told_again(service, live, judgement) };
             let steps = restore
                 .map_or_else(|| self.garbage(service, live, bundle, (judgement, effective), memory), |step| vec![step]);
             return Decision { steps, phase: Some(self.held_phase(held)), ..Decision::default() };
         }
-        let (steps, write) = match self.write(bundle, Some((service, live)), effective) {
+        // Routes under the settings before those that are held take the place of what failed, as the last good does.
+        let edited = lost_edit(service, live, memory).filter(|_| failed);
+        let base = edited.map_or(Cow::Borrowed(service), |spec| Cow::Owned(RawService { spec, ..service.clone() }));
+        let (steps, write) = match self.write(bundle, Some((&base, live)), effective) {
             Ok(written) => written,
             Err(impossible) => return Decision { phase: Some(impossible.into()), ..Decision::default() },
         };
@@ -199,9 +202,10 @@ impl Look<'_> {
 
 /// The live spec with the edit that Swarm lost: somebody edited the service while our rollout was failing, and
 /// Swarm then went back to the spec before the edit, which is the one that fails.
-fn with_lost_edit(rollout: &Rollout, spec: &Value) -> Option<Value> {
+fn lost_edit(service: &RawService, live: &Live, memory: &Memory) -> Option<Value> {
+    let rollout = memory.rollout.as_ref().filter(|rollout| rollout.attempt == live.attempt)?;
     let (written, edited) = (rollout.written.as_ref()?, rollout.edited.as_ref()?);
-    Some(merge(written, spec, edited))
+    Some(merge(written, &service.spec, edited))
 }
 
 /// The live spec, written once more: Swarm takes up again what it gave up on.

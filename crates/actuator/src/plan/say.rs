@@ -81,7 +81,7 @@ impl Look<'_> {
                     tasks_done,
                     tasks_total,
                     reason: rollout.map(|rollout| rollout.reason.clone()).unwrap_or_default(),
-                    waits_for: waits_for.clone(),
+                    waits_for: format!("{waits_for}{}", tally.at()),
                 }
             }
             Judgement::Blocked { waits_for }

@@ -315,6 +315,28 @@ async fn every_edit_in_the_middle_of_a_bad_rollout_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_edit_in_the_middle_of_a_bad_image_is_kept_although_the_way_back_meets_a_conflict() {
+    let (mut bench, ..) = Bench::serving_demo().await;
+    bench.break_on("broken");
+    bench.settings.proxy.image = "nginx:broken".into();
+    bench.restart();
+    let before = bench.service_writes();
+    bench.until("the bad image is written", |bench| bench.service_writes() > before).await;
+    bench.pass().await;
+    let edit = |spec: &mut Value| spec["TaskTemplate"]["Resources"] = json!({"Limits": {"MemoryBytes": 1 << 28}});
+    bench.swarm.service_update_raw(PROXY, edit).unwrap();
+    let conflict = bench.swarm.inject(Fault::on(Verb::UpdateService).once().fail(Class::Conflict));
+    let back = |bench: &Bench| bench.status().image.as_deref() == Some("nginx:1.28");
+    bench.until("the last good is back", back).await;
+    assert_eq!(conflict.hits(), 1, "its first write met the conflict");
+    bench.passes_for(secs(60)).await;
+    let spec = bench.spec().await;
+    assert_eq!(spec["TaskTemplate"]["ContainerSpec"]["Image"], "nginx:1.28");
+    assert_eq!(spec["TaskTemplate"]["Resources"]["Limits"]["MemoryBytes"], 1 << 28);
+    assert_eq!(bench.swarm.running_tasks(PROXY).len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_edit_that_breaks_a_good_rollout_is_not_forced_back() {
     let (mut bench, app, _) = Bench::serving_demo().await;
     let good = target("second", &[("demo", &app), ("shop", &app)]);
