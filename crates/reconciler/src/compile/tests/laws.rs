@@ -2,7 +2,8 @@
 
 use std::num::NonZeroU16;
 
-use model::Host;
+use model::values::Scheme;
+use model::{Group, Host};
 use proptest::prelude::*;
 
 use super::*;
@@ -131,7 +132,11 @@ proptest! {
         let services = distinct(services);
         let spec = &compiled(services.clone()).specs[&main_cluster()];
         let text: String = files(services).into_values().collect();
-        let plain = spec.groups.iter().filter(|group| !group.routes.is_empty() || group.ssl_only || group.redirect.is_some());
+        // A redirect to where the request is already is none.
+        let redirected = |group: &Group| {
+            group.redirect.as_ref().is_some_and(|to| to.scheme == Scheme::Https || !group.hosts.contains(&to.host))
+        };
+        let plain = spec.groups.iter().filter(|group| !group.routes.is_empty() || group.ssl_only || redirected(group));
         let plain = plain.flat_map(|group| &group.hosts).map(Host::as_str);
         let terminated = spec.groups.iter().filter(|group| matches!(group.tls, Some(model::Tls::Terminate { .. })));
         let terminated = terminated.flat_map(|group| &group.hosts).map(Host::as_str);

@@ -86,10 +86,10 @@ fn an_empty_spec_answers_unknown_hosts() {
 #[test]
 fn http_2_is_written_as_the_release_wants_it() {
     for (version, listen, directive) in [
-        ("1.22.1", "listen 443 ssl http2 default_server;", false),
-        ("1.25.0", "listen 443 ssl http2 default_server;", false),
-        ("1.25.1", "listen 443 ssl default_server;", true),
-        ("1.30.0", "listen 443 ssl default_server;", true),
+        ("1.22.1", "listen 443 ssl http2 default_server so_keepalive=on;", false),
+        ("1.25.0", "listen 443 ssl http2 default_server so_keepalive=on;", false),
+        ("1.25.1", "listen 443 ssl default_server so_keepalive=on;", true),
+        ("1.30.0", "listen 443 ssl default_server so_keepalive=on;", true),
     ] {
         let settings = Settings { version: version.parse().unwrap(), ..Settings::default() };
         let text = &render(&spec(vec![]), &settings)["/etc/nginx/dovetail/routes.conf"];
