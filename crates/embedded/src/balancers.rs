@@ -10,7 +10,7 @@ use swarm::TaskState;
 use crate::schedule::Due;
 use crate::store::Store;
 
-/// How long a node waits for such an address before it refuses the task [seen].
+/// How long a node waits for such an address before it refuses the task (seen).
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A node's place on a network.

@@ -230,7 +230,7 @@ pub(crate) fn assess(
 }
 
 /// How many addresses there are for services, tasks and nodes. Not known with IPv6 subnets: Swarm takes one address from
-/// any of the subnets [seen].
+/// any of the subnets (seen).
 fn capacity(pools: &[Pool]) -> Option<u64> {
     if pools.is_empty() {
         return None;

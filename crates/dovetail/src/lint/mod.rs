@@ -1,7 +1,7 @@
 //! `dovetail lint`: checks the labels of stack files offline.
 //!
 //! A file is read the way `docker stack deploy` reads it (both forms of labels, anchors, variables), put on a
-//! [cluster of its own](offline), and judged by the operator's own functions: what is said here of a service is what
+//! cluster of its own (`offline`), and judged by the operator's own functions: what is said here of a service is what
 //! `explain` would say of it. On top of that comes what only the file shows: values that docker takes for something
 //! else, secrets that it does not declare, HRM's labels.
 //!
