@@ -18,6 +18,7 @@ use super::node::Node;
 use super::{PROXY, Running};
 use crate::commands;
 use crate::config::Config;
+use crate::look::look;
 use crate::routes::{State, routes};
 
 /// How long one thing may take.
@@ -212,7 +213,11 @@ impl Story {
         let listed = commands::list_routes(&self.config, &self.swarm, false).await;
         say("    dovetail routes");
         show(&listed.unwrap_or_else(|error| format!("{error:#}\n")));
-        self.checks.note(self.proxy() == before, "nobody else notices: the proxy stands still");
+        let now = self.proxy();
+        self.checks.note(now == before, "nobody else notices: the proxy stands still");
+        if now != before {
+            say(&format!("    proxy before {before:?}, now {now:?}"));
+        }
     }
 
     async fn stop_the_operator(&mut self) {
@@ -323,7 +328,8 @@ impl Story {
             && seconds.is_ok_and(|seconds| (0.0..3.0).contains(&seconds))
     }
 
-    /// Waits until every proxy runs what is wanted.
+    /// Waits until every proxy runs what is wanted, and nothing is left to write: configs that nothing needs any
+    /// more are removed after the proxies are in step.
     async fn settle(&self) {
         let settled = async || {
             let statuses = self.operator.view.rollouts.values();
@@ -331,10 +337,18 @@ impl Story {
                 let status = status.borrow();
                 status.as_ref().is_some_and(|status| status.phase == Phase::InStep && status.live == status.target)
             });
-            in_step.all(|in_step| in_step) && self.swarm.running_tasks(PROXY).len() == 2
+            in_step.all(|in_step| in_step)
+                && self.swarm.running_tasks(PROXY).len() == 2
+                && self.nothing_to_write().await
         };
         // If not, the next check says it better.
         holds_within(SOON, settled).await;
+    }
+
+    /// As `dovetail plan` tells it.
+    async fn nothing_to_write(&self) -> bool {
+        let seen = look(&self.config, &self.swarm).await;
+        seen.is_ok_and(|look| look.clusters.values().all(|cluster| cluster.plan.steps.is_empty()))
     }
 
     fn is_live(&self, host: &str) -> bool {
