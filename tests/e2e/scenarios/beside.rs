@@ -9,10 +9,8 @@ use tokio::time::Instant;
 
 use crate::support::load::{self, Answer, Load};
 use crate::support::operator;
-use crate::support::wait;
+use crate::support::wait::{self, SECOND};
 use crate::support::world::World;
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// How Docker's documents find the proxies.
 const PROXIES: [&str; 6] =

@@ -8,10 +8,8 @@ use tokio::time::Instant;
 
 use crate::support::docker::Docker;
 use crate::support::tls::Certificate;
-use crate::support::wait;
+use crate::support::wait::{self, SECOND};
 use crate::support::world::World;
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// An image with this nginx and these users in the registry, and its name.
 async fn image(world: &World, tag: &str, passwd: Option<&str>) -> Result<String> {

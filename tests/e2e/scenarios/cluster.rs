@@ -13,10 +13,8 @@ use crate::support::docker::Docker;
 use crate::support::load::{self, Load};
 use crate::support::operator::program;
 use crate::support::recorder::{Call, Mood};
-use crate::support::wait;
+use crate::support::wait::{self, SECOND};
 use crate::support::world::World;
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// The number of a node by its host name, which ends in it.
 fn number(hostname: &str) -> Result<usize> {

@@ -1,14 +1,10 @@
 //! Several clusters of proxies from one operator.
 
-use std::time::Duration;
-
 use anyhow::{Result, bail, ensure};
 
 use crate::support::load;
-use crate::support::wait;
+use crate::support::wait::{self, SECOND};
 use crate::support::world::World;
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// T23, T24, T28: two clusters on nodes and networks of their own; what changes in one never touches the other.
 pub async fn east_and_west(world: &mut World) -> Result<()> {

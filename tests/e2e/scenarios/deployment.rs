@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use tokio::process::Command;
@@ -11,10 +10,8 @@ use crate::support::admission::{self, Admission};
 use crate::support::docker::Docker;
 use crate::support::engine::root;
 use crate::support::operator::program;
-use crate::support::wait;
+use crate::support::wait::{self, SECOND};
 use crate::support::world::World;
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// Runs a make target with what `scripts/engine` exports, and some more.
 pub(super) async fn make(world: &World, target: &str, more: &[(&str, &str)]) -> Result<String> {

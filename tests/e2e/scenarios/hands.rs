@@ -1,16 +1,12 @@
 //! What people do to the proxy service with their own hands, and what becomes of it.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::support::api;
-use crate::support::wait;
+use crate::support::wait::{self, SECOND};
 use crate::support::world::World;
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// A service in task mode on the network `demo`, routed and at rest.
 async fn publish(world: &World, name: &str) -> Result<()> {

@@ -2,14 +2,11 @@
 //! list. Where Dovetail differs on purpose, the difference is what is asserted, and the migration guide says so.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::support::wait;
+use crate::support::wait::{self, SECOND};
 use crate::support::world::World;
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// T1, T3 to T6, T11, T12, T14, T15, T17, T18, T32, T34, T35: everything that plain HTTP shows, side by side.
 pub async fn over_http(world: &mut World) -> Result<()> {

@@ -12,11 +12,9 @@ use super::task_mode::shares;
 use super::vip_mode::{kill_one_task, nothing_was_written, publish};
 use crate::support::engine::root;
 use crate::support::load;
-use crate::support::wait;
+use crate::support::wait::{self, SECOND};
 use crate::support::websocket::WebSocket;
 use crate::support::world::World;
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// The document's VIP example: the upstream is always the VIP, and all four tasks answer.
 pub async fn four_tasks(world: &mut World) -> Result<()> {

@@ -7,10 +7,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::support::engine::Engine;
 use crate::support::recorder::Mood;
-use crate::support::wait;
+use crate::support::wait::{self, SECOND};
 use crate::support::world::World;
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// A stack whose network the proxy holds can be removed within 30 s, and nothing stays behind.
 pub async fn stack_rm(world: &mut World) -> Result<()> {

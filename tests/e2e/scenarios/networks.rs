@@ -7,10 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use tokio::time::Instant;
 
-use crate::support::wait;
+use crate::support::wait::{self, SECOND};
 use crate::support::world::World;
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// A full network's service asks to be routed: no proxy is touched, `explain` has the numbers, a healthy service is
 /// routed meanwhile; and so is the crowded one once it is scaled down.

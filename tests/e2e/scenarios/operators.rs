@@ -8,10 +8,8 @@ use tokio::time::Instant;
 use crate::support::api;
 use crate::support::operator::Operator;
 use crate::support::recorder::{Call, Recorder};
-use crate::support::wait;
+use crate::support::wait::{self, SECOND};
 use crate::support::world::World;
-
-const SECOND: Duration = Duration::from_secs(1);
 
 fn updates(recorder: &Recorder) -> usize {
     let update = |call: &&Call| call.path.starts_with("/services/") && call.path.ends_with("/update");

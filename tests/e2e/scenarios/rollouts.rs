@@ -6,10 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use tokio::time::Instant;
 
-use crate::support::wait;
+use crate::support::wait::{self, SECOND};
 use crate::support::world::World;
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// A healthy rollout of two proxies on the routing mesh, start-first: how long it takes.
 pub async fn of_two_proxies(world: &mut World) -> Result<()> {

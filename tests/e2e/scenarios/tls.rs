@@ -6,11 +6,9 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use tokio::time::Instant;
 
-use crate::support::tls::{self, Certificate};
-use crate::support::wait;
+use crate::support::tls::{self, Certificate, path};
+use crate::support::wait::{self, SECOND};
 use crate::support::world::World;
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// T3, T16, T19 to T22: a stack with its own secrets, SNI, wildcard, passthrough, client certificates, redirects.
 pub async fn every_kind(world: &mut World) -> Result<()> {
@@ -226,10 +224,6 @@ const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
 fn nodes(world: &World) -> Vec<String> {
     world.http.iter().map(|address| address.split(':').next().unwrap_or_default().to_owned()).collect()
-}
-
-fn path(path: &Path) -> &str {
-    path.to_str().expect("the test's paths are text")
 }
 
 async fn secret(world: &World, name: &str, file: &Path) -> Result<()> {

@@ -8,10 +8,8 @@ use anyhow::{Context, Result, bail, ensure};
 use tokio::time::Instant;
 
 use crate::support::load::Load;
-use crate::support::wait;
+use crate::support::wait::{self, SECOND};
 use crate::support::world::World;
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// A service `good` that is routed from the first generation on, with requests to it every 50 ms.
 async fn under_load(world: &mut World, settings: &str) -> Result<Load> {

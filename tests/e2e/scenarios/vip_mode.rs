@@ -1,14 +1,10 @@
 //! VIP mode, as far as the control plane goes; traffic through a VIP needs a kernel with IPVS.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, bail, ensure};
 use tokio::time::Instant;
 
-use crate::support::wait;
+use crate::support::wait::{self, SECOND};
 use crate::support::world::World;
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// The document's VIP example.
 pub(super) async fn publish(world: &mut World) -> Result<()> {

@@ -90,7 +90,8 @@ impl Certificate {
     }
 }
 
-fn path(path: &Path) -> &str {
+/// A path of the test as an argument of a program.
+pub fn path(path: &Path) -> &str {
     path.to_str().expect("the test's paths are text")
 }
 

@@ -15,6 +15,9 @@ pub fn stretched(deadline: Duration) -> Duration {
     deadline * *SLOWNESS
 }
 
+/// The unit of most deadlines.
+pub const SECOND: Duration = Duration::from_secs(1);
+
 /// Waits until `condition` holds, asking every 100 ms; its last complaint is in the failure.
 pub async fn until<F, T>(what: &str, within: Duration, mut condition: impl FnMut() -> F) -> Result<T>
 where

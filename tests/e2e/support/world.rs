@@ -14,9 +14,8 @@ use super::engine::Engine;
 use super::load::{self, Answer, Load};
 use super::operator::Operator;
 use super::recorder::Recorder;
-use super::wait;
+use super::wait::{self, SECOND};
 
-const SECOND: Duration = Duration::from_secs(1);
 /// The label of containers that belong to no service.
 const STRANGER: &str = "dovetail.e2e.stranger";
 
