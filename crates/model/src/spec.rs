@@ -116,6 +116,7 @@ impl Group {
     pub fn services(&self) -> BTreeSet<&ServiceId> {
         self.routes.iter().flat_map(|route| &route.services).chain(&self.passthrough).collect()
     }
+
     /// Every secret that it needs.
     pub fn secrets(&self) -> BTreeSet<&SecretName> {
         let of_tls = self.tls.iter().flat_map(Tls::secrets);

@@ -30,6 +30,11 @@ impl ValueError {
     }
 }
 
+/// A number of digits alone: Rust would read "+80" too.
+pub fn number<T: std::str::FromStr>(text: &str) -> Option<T> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+}
+
 /// Reading and writing as text, for types with `FromStr` and `Display`.
 macro_rules! as_text {
     ($($name:ident),*) => {$(

@@ -21,10 +21,8 @@ pub(crate) struct Secrets {
 /// Which of two counts is not decided here.
 pub(crate) fn whole_names(stack: Option<&str>, request: &Request) -> BTreeSet<SecretName> {
     let named = request.options.secrets();
-    // What is too long with the prefix is no name of a secret, and so there is none.
-    let prefixed = stack.into_iter().flat_map(|stack| named.iter().map(move |name| format!("{stack}_{name}")));
-    let prefixed: BTreeSet<SecretName> = prefixed.filter_map(|name| name.parse().ok()).collect();
-    named.into_iter().cloned().chain(prefixed).collect()
+    let prefixed = |name: &SecretName| stack.and_then(|stack| name.in_stack(stack));
+    named.into_iter().flat_map(|name| [Some(name.clone()), prefixed(name)]).flatten().collect()
 }
 
 impl Secrets {

@@ -14,7 +14,7 @@ pub(crate) fn resolve(
 ) -> Result<(Options, Secrets), Problem> {
     let mut secrets = Secrets::new();
     let renamed = options.rename_secrets(|name| {
-        let in_stack = stack.and_then(|stack| format!("{stack}_{name}").parse::<SecretName>().ok());
+        let in_stack = stack.and_then(|stack| name.in_stack(stack));
         for name in [Some(name.clone()), in_stack.clone()].into_iter().flatten() {
             if let Some(id) = known.get(&name) {
                 secrets.insert(name.clone(), id.clone());

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use super::ValueError;
+use super::{ValueError, number};
 
 /// A network or an address. Bits of the address behind the network's are 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,14 +30,9 @@ impl FromStr for Cidr {
         };
         let address = address.parse::<IpAddr>().map_err(|_| refuse())?;
         let most = if address.is_ipv4() { 32 } else { 128 };
-        if length.is_some_and(|length| length.starts_with('+')) {
-            // Rust would read it.
-            return Err(refuse());
-        }
-        let length = match length.map(str::parse::<u8>) {
+        let length = match length {
             None => most,
-            Some(Ok(length)) if length <= most => length,
-            Some(_) => return Err(refuse()),
+            Some(length) => number(length).filter(|length| *length <= most).ok_or_else(refuse)?,
         };
         // nginx warns of further bits, and they mean nothing.
         let address = match address {

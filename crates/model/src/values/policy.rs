@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::ValueError;
+use super::{ValueError, number};
 
 /// How many requests one client address may make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -119,11 +119,6 @@ impl fmt::Display for Hsts {
         }
         if self.preload { f.write_str("; preload") } else { Ok(()) }
     }
-}
-
-/// Rust would read "+80" too.
-fn number(text: &str) -> Option<u32> {
-    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
 super::as_text!(RateLimit, Hsts);

@@ -4,7 +4,7 @@ use std::fmt;
 use std::num::NonZeroU16;
 use std::str::FromStr;
 
-use super::{Path, ValueError};
+use super::{Path, ValueError, number};
 use crate::Host;
 
 /// How a client speaks.
@@ -61,11 +61,7 @@ impl FromStr for RedirectTo {
             None => (rest, Path::default()),
         };
         let (name, port) = match authority.split_once(':') {
-            // Rust would read "+80" too.
-            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
-                (name, Some(port.parse().map_err(|_| refuse())?))
-            }
-            Some(_) => return Err(refuse()),
+            Some((name, port)) => (name, Some(number(port).ok_or_else(refuse)?)),
             None => (authority, None),
         };
         let host = Host::parse(name).map_err(|_| refuse())?;

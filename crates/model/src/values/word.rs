@@ -61,6 +61,13 @@ word! {
     SecretName, 64, b"-._", "the name of a secret: at most 64 letters, digits, - . and _"
 }
 
+impl SecretName {
+    /// The name that `docker stack deploy` gives it in a stack; none if that would be none.
+    pub fn in_stack(&self, stack: &str) -> Option<Self> {
+        format!("{stack}_{self}").parse().ok()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

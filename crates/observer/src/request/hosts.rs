@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::values::{Path, RedirectTo};
+use model::values::{Path, RedirectTo, number};
 use model::{Code, Host, labels};
 
-use super::units::number;
 use super::written::{BOOLEAN, List, Written, boolean, trimmed};
 
 /// Unlike elsewhere an empty value is a problem: whether the service asks to be routed must not be a guess.

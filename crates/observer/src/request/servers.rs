@@ -3,9 +3,10 @@
 use std::num::NonZeroU16;
 use std::time::Duration;
 
+use model::values::number;
 use model::{BackendMode, Code, Problem, ServerOptions, labels};
 
-use super::units::{self, number};
+use super::units;
 use super::written::{Written, trimmed};
 
 /// The most failures that can be waited for; beyond that 0 (never) is meant.

@@ -1,16 +1,12 @@
-//! Numbers, times and sizes, as nginx writes them.
+//! Times and sizes, as nginx writes them.
 
 use std::ops::RangeInclusive;
-use std::str::FromStr;
 use std::time::Duration;
+
+use model::values::number;
 
 /// The times that a label may set.
 pub(super) const TIMES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
-
-/// Digits alone: Rust would read "+80" too.
-pub(super) fn number<T: FromStr>(text: &str) -> Option<T> {
-    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
-}
 
 /// `1d`, `1h30m`, `1m 30s`, `500ms`, or seconds without a unit; each unit once, from the largest to the smallest.
 pub(super) fn time(text: &str) -> Option<Duration> {
