@@ -17,14 +17,12 @@ pub(super) fn sticky(
         // Swarm chooses the task, and the proxy cannot.
         let why = "has no effect in VIP mode: Swarm chooses the task";
         let given = [(labels::STICKY_SESSION_COOKIE, cookie.is_some()), (labels::IP_HASH, ip_hash)];
-        for (label, _) in given.into_iter().filter(|(_, given)| *given) {
-            written.left_out(Code::StickyInVip, label, why, "sticky sessions with backend_mode task");
-        }
+        leave_out(written, given, Code::StickyInVip, why, "sticky sessions with backend_mode task");
         return None;
     }
     let cookie = match cookie {
         Some(_) if tls == Some(&Tls::Passthrough) => {
-            nothing_to_read(written, labels::STICKY_SESSION_COOKIE);
+            written.left_out(Code::NoEffect, labels::STICKY_SESSION_COOKIE, UNREADABLE, "with ssl_cert");
             None
         }
         cookie => cookie,
@@ -56,9 +54,7 @@ pub(super) fn without_http(written: &mut Written<'_>, options: &mut Options) {
         (labels::BASIC_AUTH, route.basic_auth.take().is_some()),
         (labels::RATE_LIMIT, route.rate_limit.take().is_some()),
     ];
-    for (label, _) in left_out.into_iter().filter(|(_, given)| *given) {
-        nothing_to_read(written, label);
-    }
+    leave_out(written, left_out, Code::NoEffect, UNREADABLE, "with ssl_cert");
     for (label, given) in [(labels::ALLOW, route.allow.is_some()), (labels::DENY, route.deny.is_some())] {
         if given {
             let complaint = "clients cannot be kept out with ssl_passthrough";
@@ -74,10 +70,8 @@ pub(super) fn without_tls(written: &mut Written<'_>, options: &mut Options) {
         (labels::SSL_ONLY, options.host.ssl_only.take() == Some(true)),
         (labels::HSTS, options.host.hsts.take().is_some()),
     ];
-    for (label, _) in left_out.into_iter().filter(|(_, given)| *given) {
-        let why = "has no effect: the service has no TLS";
-        written.left_out(Code::NoEffect, label, why, "with ssl_cert or ssl_passthrough");
-    }
+    let why = "has no effect: the service has no TLS";
+    leave_out(written, left_out, Code::NoEffect, why, "with ssl_cert or ssl_passthrough");
 }
 
 pub(super) fn without_context_root(written: &mut Written<'_>, options: &mut Options) {
@@ -93,13 +87,21 @@ pub(super) fn without_servers(written: &mut Written<'_>, server: &mut ServerOpti
         (labels::MAX_FAILS, server.max_fails.take().is_some()),
         (labels::FAIL_TIMEOUT, server.fail_timeout.take().is_some()),
     ];
-    for (label, _) in left_out.into_iter().filter(|(_, given)| *given) {
-        let why = "has no effect in VIP mode: the virtual address stands for all tasks";
-        written.left_out(Code::NoEffect, label, why, "with backend_mode task");
-    }
+    let why = "has no effect in VIP mode: the virtual address stands for all tasks";
+    leave_out(written, left_out, Code::NoEffect, why, "with backend_mode task");
 }
 
-fn nothing_to_read(written: &mut Written<'_>, label: &str) {
-    let why = "has no effect with ssl_passthrough: the proxy cannot read what it passes on";
-    written.left_out(Code::NoEffect, label, why, "with ssl_cert");
+const UNREADABLE: &str = "has no effect with ssl_passthrough: the proxy cannot read what it passes on";
+
+/// Warns of each of these labels that is given.
+fn leave_out<const N: usize>(
+    written: &mut Written<'_>,
+    labels: [(&str, bool); N],
+    code: Code,
+    why: &str,
+    allowed: &str,
+) {
+    for (label, _) in labels.into_iter().filter(|(_, given)| *given) {
+        written.left_out(code, label, why, allowed);
+    }
 }
