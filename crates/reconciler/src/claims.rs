@@ -11,9 +11,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use model::values::ValueError;
-use model::{Code, Contribution, Desired, Host, Problem, Service, ServiceId, labels};
+use model::{Code, Desired, Host, Problem, Service, ServiceId, labels};
 
-use crate::groups::{Contributions, oldest_first};
+use crate::groups::{Contributions, by_claim};
 
 /// Whose hosts are whose. Without rules everybody may claim every host, and is warned where another stack has it too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -166,14 +166,8 @@ impl Claims {
     /// administrator does.
     pub(crate) fn shared(&self, contributions: &Contributions, desired: &Desired) -> Vec<(ServiceId, Problem)> {
         let stack = |id: &ServiceId| desired.services.get(id).and_then(|service| service.stack.as_deref());
-        let mut by_claim: BTreeMap<Option<&Host>, Vec<(&ServiceId, &Contribution)>> = BTreeMap::new();
-        for (id, from) in oldest_first(contributions) {
-            for host in from.hosts.iter().map(Some).chain(from.default_backend.then_some(None)) {
-                by_claim.entry(host).or_default().push((id, from));
-            }
-        }
         let mut shared: BTreeMap<&ServiceId, (String, usize)> = BTreeMap::new();
-        for (host, members) in by_claim {
+        for (host, members) in by_claim(contributions) {
             let claimed = host.map_or(Claimed::Default, Claimed::Host);
             let Some(oldest) = members.first() else { continue };
             let other = members.iter().find(|(id, _)| stack(id) != stack(oldest.0));

@@ -247,13 +247,18 @@ fn contribute(
 /// Leaves a service as it is live: nothing that was found out now is to be believed, or to be done, yet.
 fn stay(live: Option<&Contribution>, reason: &str, about: &mut ServiceReport) -> Option<Contribution> {
     about.tasks.clear();
-    about.endpoints = live.map(|live| live.endpoints.clone()).unwrap_or_default();
-    about.options = live.map(|live| live.options.clone()).unwrap_or_default();
+    tell_served(live, about);
     about.verdict = match live {
         Some(_) => Verdict::Routed { reason: format!("as before: {reason}") },
         None => Verdict::Waiting { reason: reason.to_owned() },
     };
     live.cloned()
+}
+
+/// Tells what the proxies serve of a service instead of what was found out.
+fn tell_served(served: Option<&Contribution>, about: &mut ServiceReport) {
+    about.endpoints = served.map(|served| served.endpoints.clone()).unwrap_or_default();
+    about.options = served.map(|served| served.options.clone()).unwrap_or_default();
 }
 
 /// Keeps the proxies off a network. A service that was reached over another one goes on being reached there.
@@ -276,6 +281,14 @@ fn keep_off(live: Option<&Contribution>, problem: Problem, about: &mut ServiceRe
 
 // === One cluster ===
 
+/// Puts a service's last good contribution, if there is one, in the place of the new one.
+fn put_back(contributions: &mut Contributions, id: ServiceId, last_good: Option<Arc<Contribution>>) {
+    match last_good {
+        Some(last_good) => drop(contributions.insert(id, last_good)),
+        None => drop(contributions.remove(&id)),
+    }
+}
+
 /// Puts the last good contribution, if there is one, in the place of those that are suspected of having broken a
 /// rollout.
 fn hold_back(contributions: &mut Contributions, weighed: &Holds<'_>, report: &mut Report) {
@@ -289,14 +302,10 @@ fn hold_back(contributions: &mut Contributions, weighed: &Holds<'_>, report: &mu
             let message =
                 format!("a rollout with its last change failed ({reason}); until it is tried again {instead}");
             about.problems.push(Problem::new(Code::Quarantined, message));
-            about.endpoints = last_good.as_ref().map(|good| good.endpoints.clone()).unwrap_or_default();
-            about.options = last_good.as_ref().map(|good| good.options.clone()).unwrap_or_default();
+            tell_served(last_good.as_deref(), about);
             about.verdict = Verdict::Quarantined { reason, last_good_served: last_good.is_some() };
         }
-        match last_good {
-            Some(last_good) => drop(contributions.insert(id, last_good)),
-            None => drop(contributions.remove(&id)),
-        }
+        put_back(contributions, id, last_good);
     }
 }
 
@@ -313,17 +322,13 @@ fn join_one_by_one(
         if let Some(about) = report.services.get_mut(&id) {
             let name = desired.networks.get(&joining).map_or(joining.as_str(), |network| network.name.as_str());
             let reason = format!("its network joins after {name}: one at a time, so that it is known which one fails");
-            about.endpoints = last_good.as_ref().map(|good| good.endpoints.clone()).unwrap_or_default();
-            about.options = last_good.as_ref().map(|good| good.options.clone()).unwrap_or_default();
+            tell_served(last_good.as_deref(), about);
             about.verdict = match last_good {
                 Some(_) => Verdict::Routed { reason: format!("as before: {reason}") },
                 None => Verdict::Waiting { reason },
             };
         }
-        match last_good {
-            Some(last_good) => drop(contributions.insert(id, last_good)),
-            None => drop(contributions.remove(&id)),
-        }
+        put_back(contributions, id, last_good);
     }
 }
 

@@ -26,19 +26,11 @@ pub(crate) struct Grouped {
 
 /// Groups what every service contributes. Nobody in it is [split over TLS](split_over_tls).
 pub(crate) fn group(contributions: &Contributions) -> Grouped {
-    let mut by_host: BTreeMap<&Host, Members<'_>> = BTreeMap::new();
-    let mut default = Members::new();
-    for (id, from) in oldest_first(contributions) {
-        for host in &from.hosts {
-            by_host.entry(host).or_default().push((id, from));
-        }
-        if from.default_backend {
-            default.push((id, from));
-        }
-    }
+    let mut by_claim = by_claim(contributions);
+    let default = by_claim.remove(&None);
     let mut conflicts = Conflicts::default();
     let mut by_answer: BTreeMap<(Answer, Option<&Host>), BTreeSet<Host>> = BTreeMap::new();
-    for (host, members) in by_host {
+    for (host, members) in by_claim.into_iter().filter_map(|(host, members)| Some((host?, members))) {
         let answer = Answer::of(Some(host), &members, &mut conflicts);
         // A host that is redirected to itself, in another scheme, is alone: nobody is redirected to where they are.
         let itself = answer.redirect.as_ref().filter(|to| to.host == *host).map(|_| host);
@@ -46,8 +38,7 @@ pub(crate) fn group(contributions: &Contributions) -> Grouped {
     }
     let mut groups: Vec<Group> = by_answer.into_iter().map(|((answer, _), hosts)| answer.for_hosts(hosts)).collect();
     groups.sort_by(|one, other| one.first_host().cmp(other.first_host()));
-    let default_backend =
-        (!default.is_empty()).then(|| Answer::of(None, &default, &mut conflicts).for_hosts(BTreeSet::new()));
+    let default_backend = default.map(|members| Answer::of(None, &members, &mut conflicts).for_hosts(BTreeSet::new()));
     Grouped { groups, default_backend, conflicts: conflicts.told() }
 }
 
@@ -58,14 +49,13 @@ pub(crate) fn split_over_tls(contributions: &Contributions) -> Vec<(ServiceId, P
     for (id, from) in oldest_first(contributions) {
         let Some(tls) = &from.options.host.tls else { continue };
         let passed = *tls == Tls::Passthrough;
-        let hosts = || from.hosts.iter().map(Some).chain(from.default_backend.then_some(None));
-        let other = hosts().find_map(|host| match first.get(&host) {
+        let other = claims(from).find_map(|host| match first.get(&host) {
             Some((theirs, name)) if *theirs != passed => Some((host, *name)),
             _ => None,
         });
         match other {
             None => {
-                for host in hosts() {
+                for host in claims(from) {
                     first.entry(host).or_insert((passed, &from.name));
                 }
             }
@@ -83,10 +73,26 @@ pub(crate) fn split_over_tls(contributions: &Contributions) -> Vec<(ServiceId, P
 }
 
 /// Those who answer something, the oldest first.
-type Members<'a> = Vec<(&'a ServiceId, &'a Contribution)>;
+pub(crate) type Members<'a> = Vec<(&'a ServiceId, &'a Contribution)>;
+
+/// The hosts that it answers, and `None` for the default backend.
+fn claims(from: &Contribution) -> impl Iterator<Item = Option<&Host>> {
+    from.hosts.iter().map(Some).chain(from.default_backend.then_some(None))
+}
+
+/// Who answers each host, and under `None` the default backend; the oldest first.
+pub(crate) fn by_claim(contributions: &Contributions) -> BTreeMap<Option<&Host>, Members<'_>> {
+    let mut by_claim: BTreeMap<Option<&Host>, Members<'_>> = BTreeMap::new();
+    for (id, from) in oldest_first(contributions) {
+        for host in claims(from) {
+            by_claim.entry(host).or_default().push((id, from));
+        }
+    }
+    by_claim
+}
 
 /// Everybody by age.
-pub(crate) fn oldest_first(contributions: &Contributions) -> Members<'_> {
+fn oldest_first(contributions: &Contributions) -> Members<'_> {
     let mut members: Members<'_> = contributions.iter().map(|(id, from)| (id, &**from)).collect();
     members.sort_by_key(|(id, from)| (from.created_at, *id));
     members

@@ -6,7 +6,7 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use model::values::{Cidr, CookieName, Hsts, Path, RateLimit, RatePeriod, RedirectTo, Scheme, SecretName};
-use model::{Digest, Host};
+use model::{Digest, Host, SECRETS_DIRECTORY};
 
 use super::values::{AdminLine, Text};
 
@@ -195,7 +195,7 @@ impl Writer {
                 self.text.push_str(&format!("{path}{slash}{end}"));
             }
             // Letters, digits, `-`, `_` and `.`.
-            Value::Secret(name) => self.text.push_str(&format!("/run/secrets/{name}")),
+            Value::Secret(name) => self.text.push_str(&format!("{SECRETS_DIRECTORY}{name}")),
             Value::Sticky(name) => {
                 self.text.push_str(&format!("$dovetail_sticky_{}", Digest::of(name.as_str().as_bytes()).name()));
             }

@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 use model::values::CookieName;
 use model::{Host, ProxySpec, Route, Sticky};
 
-use super::super::settings::TlsProtocol;
-use super::super::settings::{AccessLog, ErrorLogLevel, Forwarded, Settings, Workers};
+use super::super::settings::{AccessLog, ErrorLogLevel, Forwarded, Settings, TlsProtocol, Workers};
 use super::super::values::AdminLine;
 use super::super::writer::{Value, Writer};
 use super::{Layout, routes, streams};
@@ -90,15 +89,18 @@ fn logs(writer: &mut Writer, settings: &Settings) {
 /// two, with room, so that `nginx.conf` seldom changes because a host came.
 fn hashes(writer: &mut Writer, spec: &ProxySpec) {
     let hosts = || spec.groups.iter().flat_map(|group| &group.hosts);
-    let longest = hosts().map(|host: &Host| host.as_str().len()).max().unwrap_or(0) as u64;
-    // An element is a pointer, a length and the name, padded to pointers. A bucket holds eight of the longest.
-    let bucket = ((longest + 24) * 8).next_power_of_two().max(1024);
     let count = (hosts().count() as u64 * 2).next_power_of_two().max(1024);
-    writer.line("server_names_hash_bucket_size", &[Value::Number(bucket)]);
+    writer.line("server_names_hash_bucket_size", &[Value::Number(bucket_size(hosts()))]);
     writer.line("server_names_hash_max_size", &[Value::Number(count)]);
     writer.line("variables_hash_bucket_size", &[Value::Number(1024)]);
     let variables = cookies(spec).len() as u64;
     writer.line("variables_hash_max_size", &[Value::Number((variables * 2).next_power_of_two().max(2048))]);
+}
+
+/// An element is a pointer, a length and the name, padded to pointers. A bucket holds eight of the longest.
+pub(super) fn bucket_size<'a>(hosts: impl Iterator<Item = &'a Host>) -> u64 {
+    let longest = hosts.map(|host| host.as_str().len()).max().unwrap_or(0) as u64;
+    ((longest + 24) * 8).next_power_of_two().max(1024)
 }
 
 /// How clients are treated.
@@ -123,15 +125,20 @@ fn client_addresses(writer: &mut Writer, settings: &Settings) {
     if settings.trusted_proxies.is_empty() && !settings.proxy_protocol {
         return;
     }
+    real_ip_from(writer, settings);
+    let header = if settings.proxy_protocol { "proxy_protocol" } else { "X-Forwarded-For" };
+    writer.line("real_ip_header", &[Value::Word(header)]);
+    writer.line("real_ip_recursive", &[Value::Word("on")]);
+}
+
+/// Whose word is taken; where nobody is named, everybody's.
+pub(super) fn real_ip_from(writer: &mut Writer, settings: &Settings) {
     for network in &settings.trusted_proxies {
         writer.line("set_real_ip_from", &[Value::Network(*network)]);
     }
     if settings.trusted_proxies.is_empty() {
         writer.line("set_real_ip_from", &[Value::Word("0.0.0.0/0")]);
     }
-    let header = if settings.proxy_protocol { "proxy_protocol" } else { "X-Forwarded-For" };
-    writer.line("real_ip_header", &[Value::Word(header)]);
-    writer.line("real_ip_recursive", &[Value::Word("on")]);
 }
 
 /// The variables that hold what a request to an upstream says about its way.

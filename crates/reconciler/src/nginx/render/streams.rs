@@ -9,7 +9,7 @@ use model::{Group, Host, ProxySpec, Tls};
 
 use super::super::settings::Settings;
 use super::super::writer::{Upstream, Value, Writer};
-use super::upstreams;
+use super::{main, upstreams};
 
 /// Where the servers of `http` listen for TLS.
 pub(super) const TLS_SOCKET: &str = "unix:/var/run/dovetail-tls.sock";
@@ -58,8 +58,7 @@ fn name(group: &Group) -> Upstream<'_> {
 pub(super) fn block(writer: &mut Writer, spec: &ProxySpec, settings: &Settings) {
     let (by_name, to_socket) = ("$dovetail_passthrough", "$dovetail_listener");
     let hosts = || spec.groups.iter().filter(|group| group.tls.is_some()).flat_map(|group| &group.hosts);
-    let longest = hosts().map(|host| host.as_str().len()).max().unwrap_or(0) as u64;
-    writer.line("map_hash_bucket_size", &[Value::Number(((longest + 24) * 8).next_power_of_two().max(1024))]);
+    writer.line("map_hash_bucket_size", &[Value::Number(main::bucket_size(hosts()))]);
     writer.line("map_hash_max_size", &[Value::Number((hosts().count() as u64 * 2).next_power_of_two().max(2048))]);
     writer.block("map", &[Value::Word("$ssl_preread_server_name"), Value::Word(by_name)], |writer| {
         writer.line("hostnames", &[]);
@@ -83,12 +82,7 @@ pub(super) fn block(writer: &mut Writer, spec: &ProxySpec, settings: &Settings) 
         }
         writer.line("listen", &listen);
         if settings.proxy_protocol {
-            for network in &settings.trusted_proxies {
-                writer.line("set_real_ip_from", &[Value::Network(*network)]);
-            }
-            if settings.trusted_proxies.is_empty() {
-                writer.line("set_real_ip_from", &[Value::Word("0.0.0.0/0")]);
-            }
+            main::real_ip_from(writer, settings);
         }
         writer.line("ssl_preread", &[Value::Word("on")]);
         writer.line("proxy_protocol", &[Value::Word("on")]);
