@@ -29,17 +29,20 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+impl ConfigError {
+    /// What is said of a file that cannot be read.
+    pub fn unread(path: &Path, error: &std::io::Error) -> Self {
+        Self { file: path.display().to_string(), line: None, message: format!("cannot be read: {error}") }
+    }
+}
+
 /// Reads and checks a file.
 ///
 /// # Errors
 /// When it cannot be read, is no YAML, or says something that is not possible.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let file = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|error| ConfigError {
-        file: file.clone(),
-        line: None,
-        message: format!("cannot be read: {error}"),
-    })?;
+    let text = std::fs::read_to_string(path).map_err(|error| ConfigError::unread(path, &error))?;
     let mut config = parse(&file, &text)?;
     for (name, cluster) in &mut config.clusters.0 {
         let proxy = &mut cluster.proxy;

@@ -51,13 +51,8 @@ pub struct Imported {
 /// # Errors
 /// When it cannot be read, is no TOML, or says something that has no meaning.
 pub fn import_file(path: &Path) -> Result<Imported, ConfigError> {
-    let file = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|error| ConfigError {
-        file: file.clone(),
-        line: None,
-        message: format!("cannot be read: {error}"),
-    })?;
-    import(&file, &text)
+    let text = std::fs::read_to_string(path).map_err(|error| ConfigError::unread(path, &error))?;
+    import(&path.display().to_string(), &text)
 }
 
 /// Reads a text; `file` is for messages.

@@ -9,6 +9,8 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use toml::de::DeValue;
 
+use model::labels::UCP_ACCESS;
+
 use super::source::Item;
 use crate::config::{Size, Span};
 
@@ -143,10 +145,7 @@ pub fn delay(item: &Item<'_>) -> Result<Reading, String> {
 
 /// A length of time in nginx's form: `75`, `75s`, `1h 30m`.
 pub fn nginx_time(item: &Item<'_>) -> Result<Reading, String> {
-    let written = match item.value.get_ref() {
-        DeValue::Integer(_) => number(item)?.to_string(),
-        _ => string(item)?.to_owned(),
-    };
+    let written = written(item)?;
     let compact: String = written.split_whitespace().collect();
     let units = [("ms", 1.0), ("s", 1e3), ("m", 6e4), ("h", 3.6e6), ("d", 8.64e7), ("w", 6.048e8), ("", 1e3)];
     match sum_of_units(&compact, &units) {
@@ -157,14 +156,19 @@ pub fn nginx_time(item: &Item<'_>) -> Result<Reading, String> {
 
 /// An amount of bytes in nginx's form, `512`, `8k` or `32m`, at least so large.
 pub fn size<const MIN: u64>(item: &Item<'_>) -> Result<Reading, String> {
-    let written = match item.value.get_ref() {
-        DeValue::Integer(_) => number(item)?.to_string(),
-        _ => string(item)?.to_owned(),
-    };
+    let written = written(item)?;
     let size = bytes(&written)?;
     let nearest = Size(size.0.max(MIN));
     let value = json!(nearest.to_string());
     Ok(if nearest == size { Taken(value) } else { Changed(value, format!("{nearest} is the least that is possible")) })
+}
+
+/// A whole number or a text, as a text.
+fn written(item: &Item<'_>) -> Result<String, String> {
+    Ok(match item.value.get_ref() {
+        DeValue::Integer(_) => number(item)?.to_string(),
+        _ => string(item)?.to_owned(),
+    })
 }
 
 fn bytes(text: &str) -> Result<Size, String> {
@@ -197,13 +201,17 @@ pub fn header_buffers(item: &Item<'_>) -> Result<Reading, String> {
 
 /// A list of texts.
 pub fn texts(item: &Item<'_>) -> Result<Reading, String> {
-    let DeValue::Array(array) = item.value.get_ref() else { return Err(LIST.into()) };
-    let texts: Option<Vec<&str>> = array.iter().map(|value| value.get_ref().as_str()).collect();
-    let texts = texts.ok_or(LIST)?;
+    let texts = list(item)?;
     Ok(if texts.is_empty() { Dropped(EMPTY.into()) } else { Taken(json!(texts)) })
 }
 
-const LIST: &str = "expected a list of texts";
+fn list<'a>(item: &'a Item<'_>) -> Result<Vec<&'a str>, String> {
+    let texts = match item.value.get_ref() {
+        DeValue::Array(array) => array.iter().map(|value| value.get_ref().as_str()).collect(),
+        _ => None,
+    };
+    texts.ok_or_else(|| "expected a list of texts".into())
+}
 
 /// Node labels to spread over, with or without `spread=` in front.
 pub fn preferences(item: &Item<'_>) -> Result<Reading, String> {
@@ -237,16 +245,15 @@ pub fn service_labels(item: &Item<'_>) -> Result<Reading, String> {
         (true, true) => Dropped(EMPTY.into()),
         (true, false) => Dropped(format!("UCP and Dovetail know their own services by {}", left_out.join(" and "))),
         (false, false) => Changed(Value::Object(labels), reason),
-        (false, true) if labels.contains_key(ACCESS_LABEL) => Doubtful(
+        (false, true) if labels.contains_key(UCP_ACCESS) => Doubtful(
             Value::Object(labels),
-            format!("{ACCESS_LABEL} belongs on every object: name it in object_labels instead"),
+            format!("{UCP_ACCESS} belongs on every object: name it in object_labels instead"),
         ),
         (false, true) => Taken(Value::Object(labels)),
     })
 }
 
 const INSTANCE_ID: &str = "com.docker.ucp.InstanceID";
-const ACCESS_LABEL: &str = "com.docker.ucp.access.label";
 
 /// How ports are published.
 pub fn publish_mode(item: &Item<'_>) -> Result<Reading, String> {
@@ -311,9 +318,7 @@ pub fn ciphers(item: &Item<'_>) -> Result<Reading, String> {
 
 /// Lines in nginx's language. A text of several becomes several; empty ones go.
 pub fn lines(item: &Item<'_>) -> Result<Reading, String> {
-    let DeValue::Array(array) = item.value.get_ref() else { return Err(LIST.into()) };
-    let texts: Option<Vec<&str>> = array.iter().map(|value| value.get_ref().as_str()).collect();
-    let lines = texts.ok_or(LIST)?.into_iter().flat_map(str::lines).map(str::trim_end).filter(|line| !line.is_empty());
+    let lines = list(item)?.into_iter().flat_map(str::lines).map(str::trim_end).filter(|line| !line.is_empty());
     let lines: Vec<&str> = lines.collect();
     Ok(if lines.is_empty() { Dropped(EMPTY.into()) } else { Doubtful(json!(lines), UNCHECKED.into()) })
 }

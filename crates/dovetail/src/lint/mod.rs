@@ -86,11 +86,7 @@ const UNKNOWN_STACK: &str = "STACK";
 pub fn read_text(file: &Path) -> Result<String, ConfigError> {
     let text =
         if file == Path::new("-") { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
-    text.map_err(|error| ConfigError {
-        file: file.display().to_string(),
-        line: None,
-        message: format!("cannot be read: {error}"),
-    })
+    text.map_err(|error| ConfigError::unread(file, &error))
 }
 
 /// Judges a file.
