@@ -161,19 +161,19 @@ impl Look<'_> {
         if has_worked || checks.command.is_empty() {
             return false;
         }
-        let auto = match checks.policy {
+        let wanted = match checks.policy {
             CheckPolicy::Never => return false,
             CheckPolicy::Always => return true,
             CheckPolicy::Auto => Mounts::read(&write.spec),
         };
         match self.last_good(memory) {
-            None => !auto.secrets.is_empty(),
+            None => !wanted.secrets.is_empty(),
             Some(recipe) => {
                 let applied = Owned::of_service(&write.spec).value;
                 program(&applied) != program(&recipe.applied.value)
-                    || unvouched(&auto, &checks.vouched) != unvouched(&recipe.mounts, &checks.vouched)
-                    || (!auto.secrets.is_empty()
-                        && (auto.secrets != recipe.mounts.secrets || self.uses_secrets_otherwise(recipe)))
+                    || unvouched(&wanted, &checks.vouched) != unvouched(&recipe.mounts, &checks.vouched)
+                    || (!wanted.secrets.is_empty()
+                        && (wanted.secrets != recipe.mounts.secrets || self.uses_secrets_otherwise(recipe)))
             }
         }
     }
