@@ -215,8 +215,8 @@ fn report(outcomes: &[Outcome]) -> ExitCode {
     for outcome in outcomes {
         let verdict = if outcome.failure.is_none() { "ok" } else { "FAILED" };
         println!("{:width$}  {:>6.1} s  {verdict}", outcome.name, outcome.took.as_secs_f64());
-        for figure in &outcome.figures {
-            println!("{:width$}      {figure}", "");
+        for line in outcome.figures.iter().chain(&outcome.failure) {
+            println!("{:width$}      {line}", "");
         }
     }
     let failed = outcomes.iter().filter(|outcome| outcome.failure.is_some()).count();

@@ -422,6 +422,12 @@ impl World {
             self.remove_all("config ls -q", "config rm").await?;
             self.remove_all("secret ls -q", "secret rm").await?;
             self.remove_all("network ls --format {{.Name}} -f driver=overlay", "network rm").await?;
+            // The cluster forgets a network at once, each node only when its last task on it is gone; until then a
+            // new network cannot have its name.
+            let networks = docker.line("network ls --format {{.Name}} -f driver=overlay").await?;
+            if networks.lines().any(|name| name != "ingress") {
+                bail!("networks are still there: {networks}")
+            }
             Ok(())
         })
         .await?;
