@@ -40,8 +40,8 @@ pub(super) fn sticky(
 }
 
 /// Behind `ssl_passthrough` the proxy sees bytes, and neither requests nor paths; nginx reads the name of all hosts
-/// at one place, where nothing can be set for one of them. Without `allow` or `deny` a service would be open to
-/// those whom it means to keep out: that is no warning.
+/// at one place, where nothing can be set for one of them. Without `allow`, `deny` or `basic_auth` a service would be
+/// open to those whom it means to keep out: that is no warning.
 pub(super) fn without_http(written: &mut Written<'_>, options: &mut Options) {
     let Options { context_root, host, route, server: _ } = options;
     let left_out = [
@@ -51,15 +51,17 @@ pub(super) fn without_http(written: &mut Written<'_>, options: &mut Options) {
         (labels::SSL_BACKEND, route.backend_tls.take().is_some()),
         (labels::TIMEOUT, route.timeout.take().is_some()),
         (labels::MAX_BODY_SIZE, route.max_body_size.take().is_some()),
-        (labels::BASIC_AUTH, route.basic_auth.take().is_some()),
         (labels::RATE_LIMIT, route.rate_limit.take().is_some()),
     ];
     leave_out(written, left_out, Code::NoEffect, UNREADABLE, "with ssl_cert");
-    for (label, given) in [(labels::ALLOW, route.allow.is_some()), (labels::DENY, route.deny.is_some())] {
-        if given {
-            let complaint = "clients cannot be kept out with ssl_passthrough";
-            written.refuse(Code::InconsistentOptions, label, complaint, "with ssl_cert, or without TLS");
-        }
+    let keeps_out = [
+        (labels::ALLOW, route.allow.is_some()),
+        (labels::DENY, route.deny.is_some()),
+        (labels::BASIC_AUTH, route.basic_auth.is_some()),
+    ];
+    for (label, _) in keeps_out.into_iter().filter(|(_, given)| *given) {
+        let complaint = "clients cannot be kept out with ssl_passthrough";
+        written.refuse(Code::InconsistentOptions, label, complaint, "with ssl_cert, or without TLS");
     }
 }
 

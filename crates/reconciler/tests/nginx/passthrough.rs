@@ -1,9 +1,10 @@
 //! TLS that applications end.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 
 use dovetail_reconciler::nginx;
-use model::{BackendMode, Options, Service, Tls};
+use model::{BackendMode, Options, Service, Sticky, Tls};
 use tokio::io::AsyncWriteExt;
 
 use crate::support::{Authority, Backend, Client, FIRST, Proxy, SECOND, accepted, exchange, get, service, with};
@@ -84,6 +85,41 @@ async fn both_tasks_get_connections_and_plain_http_is_redirected_if_so_wished() 
     assert_eq!(seen.len(), 2, "{seen:?}");
     let response = proxy.get("passed.local", "/a?b=c").await;
     assert_eq!((response.status, response.header("location")), (307, Some("https://passed.local:8443/a?b=c")));
+}
+
+#[tokio::test]
+async fn a_client_keeps_its_task_if_a_service_or_the_cluster_asks_for_it() {
+    let authority = Authority::new();
+    let theirs = authority.issue(&["own.local", "plain.local", "vip.local"]);
+    let backend = Backend::with_tls(&theirs).await;
+    let mut services = [
+        with(app("own", "own.local", &backend), |options| options.route.sticky = Some(Sticky::ClientAddress)),
+        app("plain", "plain.local", &backend),
+        service("vip", "vip.local", BackendMode::Vip, &[FIRST], backend.port),
+    ];
+    services = services.map(|service| with(service, passed));
+    let client = Client::trusting(&authority);
+    for ip_hash in [false, true] {
+        let proxy = Proxy::start(&services, nginx::Settings { ip_hash, ..nginx::Settings::default() }).await;
+        for (name, kept) in [("own.local", true), ("plain.local", ip_hash)] {
+            let (mut reached, mut faithful) = (BTreeSet::new(), 0);
+            for n in 2..22 {
+                let mut of_one = BTreeSet::new();
+                for _ in 0..3 {
+                    let stream = proxy.connect_tls_port_from(Ipv4Addr::new(127, 0, 0, n)).await;
+                    let mut stream = client.handshake(stream, name).await.unwrap();
+                    of_one.insert(exchange(&mut stream, &get(name, "/ping", "")).await.backend().to_owned());
+                }
+                faithful += usize::from(of_one.len() == 1);
+                reached.extend(of_one);
+            }
+            assert_eq!(reached.len(), 2, "{name}: clients are spread");
+            // Three connections in turn cannot all reach one of two tasks.
+            assert_eq!(faithful, if kept { 20 } else { 0 }, "{name}, {ip_hash}");
+        }
+        let routes = proxy.files.text("dovetail/streams.conf");
+        assert_eq!(routes.matches("hash ").count(), 1 + usize::from(ip_hash), "not for a VIP: {routes}");
+    }
 }
 
 #[tokio::test]

@@ -341,7 +341,6 @@ fn what_passthrough_cannot_do_is_left_out_with_a_warning() {
         ("context_root", "/app"),
         ("context_root_rewrite", "true"),
         ("sticky_session_cookie", "s"),
-        ("basic_auth", "users"),
         ("hsts", "true"),
         ("rate_limit", "1r/s"),
         ("max_body_size", "1m"),
@@ -357,7 +356,6 @@ fn what_passthrough_cannot_do_is_left_out_with_a_warning() {
         "ssl_backend",
         "timeout",
         "max_body_size",
-        "basic_auth",
         "rate_limit",
     ];
     assert_eq!(warned(&labels), no_effect(&left_out));
@@ -375,8 +373,8 @@ fn what_passthrough_cannot_do_is_left_out_with_a_warning() {
     let options = options(&kept);
     assert_eq!(options.route.sticky, Some(Sticky::ClientAddress));
     assert_eq!((options.host.ssl_only, options.server.weight), (Some(true), Some(5)));
-    for label in ["allow", "deny"] {
-        let problems = reading(&[PASSTHROUGH, (label, "10.0.0.0/8")]).asked.unwrap_err();
+    for (label, value) in [("allow", "10.0.0.0/8"), ("deny", "10.0.0.0/8"), ("basic_auth", "users")] {
+        let problems = reading(&[PASSTHROUGH, (label, value)]).asked.unwrap_err();
         assert_eq!((problems.len(), problems[0].code), (1, Code::InconsistentOptions), "{label}");
     }
 }

@@ -38,9 +38,13 @@ pub(super) fn of_route(writer: &mut Writer, name: Upstream<'_>, route: &Route, s
 /// What keeps a client at one server: what the route says, else what the cluster's administrator says. Behind a VIP
 /// clients go where Swarm sends them, and two VIPs are no two tasks.
 fn sticky<'a>(route: &'a Route, spec: &ProxySpec, settings: &Settings) -> Option<&'a Sticky> {
-    let tasks = |id| spec.contributions.get(id).is_some_and(|from| from.mode == BackendMode::Task);
-    let by_address = settings.ip_hash && route.services.iter().all(tasks);
+    let by_address = by_address_unless_said(&route.services, spec, settings);
     route.options.sticky.as_ref().or(by_address.then_some(&Sticky::ClientAddress))
+}
+
+fn by_address_unless_said(services: &[ServiceId], spec: &ProxySpec, settings: &Settings) -> bool {
+    let tasks = |id| spec.contributions.get(id).is_some_and(|from| from.mode == BackendMode::Task);
+    settings.ip_hash && services.iter().all(tasks)
 }
 
 /// The upstream of those who get the bytes of TLS connections.
@@ -51,9 +55,16 @@ pub(super) fn of_stream(
     spec: &ProxySpec,
     settings: &Settings,
 ) {
+    // Nobody can ask for anything else here: a cookie is not seen.
+    let asks = |id| spec.contributions.get(id).is_some_and(|from| from.options.route.sticky.is_some());
+    let by_address = services.iter().any(asks) || by_address_unless_said(services, spec, settings);
     writer.block("upstream", &[Value::Upstream(name)], |writer| {
         zone(writer, name, services, spec, settings);
-        servers(writer, services, spec, MOST);
+        if by_address {
+            // Connections come over a socket of ours, so `$remote_addr` is the same for all of them.
+            writer.line("hash", &[Value::Word("$proxy_protocol_addr"), Value::Word("consistent")]);
+        }
+        servers(writer, services, spec, if by_address { MOST_OF_A_HASH } else { MOST });
     });
 }
 

@@ -1,5 +1,6 @@
 //! A real nginx.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -10,7 +11,7 @@ use dovetail_reconciler::nginx::{self, Text, Version, Workers};
 use model::Service;
 use std::num::NonZeroU16;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::client::TlsStream;
 
@@ -226,6 +227,13 @@ impl Proxy {
 
     pub async fn connect_tls_port(&self) -> TcpStream {
         TcpStream::connect(("127.0.0.1", self.files.https_port)).await.unwrap()
+    }
+
+    /// The same, of a client on this address of the machine.
+    pub async fn connect_tls_port_from(&self, client: Ipv4Addr) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((client, 0).into()).unwrap();
+        socket.connect((Ipv4Addr::LOCALHOST, self.files.https_port).into()).await.unwrap()
     }
 
     /// A TLS connection, with the name asked for.
