@@ -175,7 +175,12 @@ pub async fn routing_mesh(world: &mut World) -> Result<()> {
 pub async fn idle_connections(world: &mut World) -> Result<()> {
     const FORGETS: Duration = Duration::from_secs(20);
     const IDLE: Duration = Duration::from_secs(50);
-    let probes = |seconds: u64| format!("      sysctls:\n        net.ipv4.tcp_keepalive_time: \"{seconds}\"\n");
+    // The kernel looks again only after `intvl` once it has sent a probe, answered or not: both bound the silence.
+    let probes = |seconds: u64| {
+        ["time", "intvl"].iter().fold("      sysctls:\n".to_owned(), |lines, word| {
+            lines + &format!("        net.ipv4.tcp_keepalive_{word}: \"{seconds}\"\n")
+        })
+    };
     world.publish_mode = "ingress";
     world.start_operator_with(&probes(8)).await?;
     world.network("demo").await?;
