@@ -63,7 +63,6 @@ impl Draft {
         if let Some(nginx) = section.below("Config")? {
             self.follow(&nginx, NGINX, &below)?;
             self.global_options(&nginx, &name)?;
-            self.ip_hash(&nginx)?;
         }
         self.grace(&section, &name);
         self.image(&section, &name)?;
@@ -173,16 +172,6 @@ impl Draft {
                 self.take(nginx, item, &[&below[..], key].concat(), reading);
             }
         }
-        Ok(())
-    }
-
-    fn ip_hash(&mut self, nginx: &Section<'_>) -> Result<(), ConfigError> {
-        let Some(item) = nginx.get("IPHash") else { return Ok(()) };
-        let reason = match values::boolean(item).map_err(|error| nginx.refuse(item, &error))? {
-            true => "it is asked for by each service, with the label com.docker.lb.ip_hash=true",
-            false => "that is the default",
-        };
-        self.remark(nginx, item, Outcome::Dropped { reason: reason.into() });
         Ok(())
     }
 

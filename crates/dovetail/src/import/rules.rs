@@ -111,7 +111,7 @@ pub const NGINX: &[Rule] = &[
     rule("GlobalOptions", Elsewhere),
     rule("HTTPOptions", Key("nginx.extra.http", lines)),
     rule("TCPOptions", Key("nginx.extra.stream", lines)),
-    rule("IPHash", Elsewhere),
+    rule("IPHash", Key("nginx.ip_hash", flag)),
     rule("ErrorLogPath", Nothing("proxies log to their standard output; how much is nginx.error_log_level")),
     rule("MainLogFormat", Nothing(FORMATS)),
     rule("TraceLogFormat", Nothing(FORMATS)),

@@ -87,6 +87,7 @@ fn every_key_is_in_the_result_or_is_remarked_on() {
         ("underscoresinheaders", cluster.nginx.underscores_in_headers.to_string(), "true"),
         ("sslciphers", cluster.nginx.ssl_ciphers.to_string(), "ECDHE-RSA-AES256-GCM-SHA384"),
         ("accesslogpath", cluster.nginx.access_log.to_string(), "off"),
+        ("iphash", cluster.nginx.ip_hash.to_string(), "true"),
     ];
     for (key, found, expected) in &taken {
         assert_eq!(found, expected, "{key}");
