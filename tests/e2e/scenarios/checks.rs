@@ -147,6 +147,49 @@ pub async fn images(world: &mut World) -> Result<()> {
     Ok(())
 }
 
+/// Raw lines of the administrator under load: some that nginx refuses never reach a proxy, and what is routed
+/// stays so; mended, they are rolled out with what was created meanwhile.
+pub async fn raw_lines(world: &mut World) -> Result<()> {
+    world.start_operator().await?;
+    world.network("demo").await?;
+    world.serve("good", "good.local", "").await?;
+    world.routed("good.local", 60 * SECOND).await?;
+    world.settled(120 * SECOND).await?;
+    let load = world.load("good.local", Duration::from_millis(50));
+    let image = world.export("PROXY_IMAGE").to_owned();
+    let http = |line: &str| format!("      extra:\n        http:\n          - \"{line}\"\n");
+
+    let tasks = world.docker.task_ids("dovetail-proxy").await?;
+    let started = Instant::now();
+    world.nginx_settings = http("serve_everything on;");
+    restart_with(world, &image, "").await?;
+    let reason = held(world, "a raw line that nginx does not know").await?;
+    world.figure(format!("a raw line that nginx does not know is held after {:.1} s", started.elapsed().as_secs_f64()));
+    ensure!(reason.contains("unknown directive \"serve_everything\""), "nginx's own words: {reason}");
+    let text = world.status_says(&["held", "serve_everything"], 10 * SECOND).await?;
+    world.figure(format!("status: {}", text.lines().find(|line| line.contains("held")).unwrap_or_default().trim()));
+    nothing_is_left_over(world).await?;
+    ensure!(world.docker.task_ids("dovetail-proxy").await? == tasks, "no proxy was replaced");
+    // These lines are in the file that all routes share, so nothing new can be published until they are mended.
+    world.serve("late", "late.local", "").await?;
+    world.status_says(&["late", "quarantined"], 60 * SECOND).await?;
+    let failed = world.operator().metric("dovetail_rollouts_total", &["failed"]).await?;
+    ensure!(failed == 0.0, "what nginx refuses never reached a proxy: {failed} rollouts failed");
+
+    world.nginx_settings = http("add_header x-raw yes always;");
+    restart_with(world, &image, "").await?;
+    wait::until("the mended line is in effect", 120 * SECOND, || async {
+        let answer = world.get("late.local", "/ping").await?;
+        if answer.header("x-raw") == "yes" { Ok(()) } else { bail!("{}: {:?}", answer.status, answer.headers) }
+    })
+    .await?;
+    world.settled(120 * SECOND).await?;
+    let counts = load.stop().await;
+    world.figure(format!("the old route throughout: {counts}"));
+    ensure!(counts.failed == 0, "the old routes keep answering: {counts}");
+    Ok(())
+}
+
 /// A key that is none, and one that belongs to another certificate, on a network that is new, beside a healthy service
 /// under load: only their services stay out, with nginx's own words, and no rollout fails.
 pub async fn secrets(world: &mut World) -> Result<()> {

@@ -71,6 +71,7 @@ pub fn all() -> Vec<Scenario> {
         "rollout-held" in Core on 3 => rollouts::held,
         "rollout-bad-images" in Core on 3 => rollouts::bad_images,
         "checks-of-images" in Core on 3 => checks::images,
+        "checks-of-raw-lines" in Core on 3 => checks::raw_lines,
         "trouble-late-exit" in Core on 3 => troubles::late_exit,
         "trouble-edited-on-the-way" in Core on 3 => troubles::edited_on_the_way,
         "trouble-paused-by-swarm" in Core on 3 => troubles::paused_by_swarm,
