@@ -110,8 +110,11 @@ pub struct Tally {
     pub complete: bool,
     /// Tasks of the live spec that should run and do not, by their state.
     pub waiting: BTreeMap<TaskState, usize>,
-    /// The places where a task of the live spec fits no node.
+    /// The places where a task of the live spec fits no node, or was given up for want of one.
     pub stuck: BTreeSet<(u64, NodeId)>,
+    /// Whether Swarm gave up all tasks of the live spec that it does not run, before they had a node: it does so for a
+    /// node that has died, and then waits for them for ever.
+    pub given_up: bool,
     /// Whether tasks of the live spec failed.
     pub failed: bool,
     /// Whether tasks of another spec are still being stopped.
@@ -128,6 +131,7 @@ impl Tally {
         let mut tally = Self::default();
         let mut running = BTreeSet::new();
         let mut wanted = BTreeSet::new();
+        let (mut current_places, mut given_up) = (BTreeSet::new(), BTreeSet::new());
         let mut tasks: Vec<&Task> = tasks.iter().collect();
         tasks.sort_by_key(|task| std::cmp::Reverse((task.created_at, task.id.clone())));
         for task in tasks {
@@ -143,9 +147,14 @@ impl Tally {
                 tally.stopping |= !alive && (TaskState::Assigned..=TaskState::Running).contains(&task.state);
                 continue;
             }
+            if alive {
+                current_places.insert(place.clone());
+            }
             tally.progress.furthest = tally.progress.furthest.max(Some(task.state.min(TaskState::Running)));
             if task.desired == DesiredState::Running && task.state == TaskState::Running {
                 running.insert(place);
+            } else if !alive && task.state == TaskState::Pending {
+                given_up.insert(place);
             } else if alive && task.state < TaskState::Running {
                 *tally.waiting.entry(task.state).or_default() += 1;
                 if task.state == TaskState::Pending {
@@ -159,6 +168,9 @@ impl Tally {
                 tally.errors.push(error.clone());
             }
         }
+        given_up.retain(|place| !current_places.contains(place));
+        tally.given_up = !given_up.is_empty() && tally.waiting.is_empty() && !tally.failed;
+        tally.stuck.extend(given_up);
         tally.progress.done = running.len() as u64;
         tally.total = match spec.pointer("/Mode/Replicated/Replicas") {
             Some(replicas) => replicas.as_u64().unwrap_or_default(),
@@ -369,7 +381,10 @@ fn is_replicated(service: &RawService) -> bool {
 fn patience(tally: &Tally, settings: &Settings) -> Duration {
     let deadline = settings.rollout_deadline;
     let all = |state: &[TaskState]| !tally.waiting.is_empty() && tally.waiting.keys().all(|key| state.contains(key));
-    if tally.waiting.contains_key(&TaskState::Preparing) {
+    if tally.given_up {
+        // A task that was to stop on a dead node never says that it has.
+        deadline / 4
+    } else if tally.waiting.contains_key(&TaskState::Preparing) {
         deadline * 5
     } else if tally.stopping {
         deadline + settings.proxy.stop_grace_period
@@ -380,9 +395,9 @@ fn patience(tally: &Tally, settings: &Settings) -> Duration {
     }
 }
 
-/// A stuck rollout that nobody knows to be good is to blame, with three exceptions: no node fits or Swarm holds its
-/// tasks back, Swarm has not begun it, or it was found by a fresh process and some of it runs, so that it may have
-/// worked for weeks.
+/// A stuck rollout that nobody knows to be good is to blame, with four exceptions: no node fits or Swarm holds its
+/// tasks back, Swarm gave a task up that had no node, Swarm has not begun it, or it was found by a fresh process and some
+/// of it runs, so that it may have worked for weeks.
 fn is_to_blame(state: Option<UpdateState>, tally: &Tally, rollout: &Rollout, circumstances: Circumstances) -> bool {
     // After a task that never had a node Swarm waits a minute for its end, and lets the next one stand ready.
     let held_back = [TaskState::Pending, TaskState::Assigned, TaskState::Accepted, TaskState::Ready];
@@ -390,7 +405,7 @@ fn is_to_blame(state: Option<UpdateState>, tally: &Tally, rollout: &Rollout, cir
     let only_waits = !tally.failed && not_started;
     let not_begun = tally.progress.furthest.is_none();
     let perhaps_old = !rollout.ours && state.is_none() && tally.progress.done > 0;
-    !(circumstances.proven || only_waits || not_begun || perhaps_old)
+    !(circumstances.proven || only_waits || tally.given_up || not_begun || perhaps_old)
 }
 
 #[cfg(test)]
@@ -467,6 +482,17 @@ mod tests {
         let done = [task(1, "new", Running, Wanted), task(2, "new", Running, Wanted), task(2, "old", Shutdown, Gone)];
         let stuck =
             |state| [task(1, "old", Running, Wanted), task(2, "old", Running, Wanted), task(1, "new", state, Wanted)];
+        let given_up =
+            |state| [task(1, "old", Running, Wanted), task(2, "old", Running, Wanted), task(1, "new", state, Gone)];
+        // The first place has the new spec, the second waits, and the third's node died with what it was to stop.
+        let dead = [
+            task(1, "new", Running, Wanted),
+            task(2, "old", Running, Wanted),
+            task(3, "old", Running, Gone),
+            task(3, "new", Pending, Gone),
+        ];
+        let dead_and_failing = [&dead[..], &[task(2, "new", Failed, Gone)]].concat();
+        let made_anew = [&dead[..], &[task(3, "new", TaskState::Starting, Wanted)]].concat();
         let failing = [task(1, "old", Running, Wanted), task(2, "old", Running, Wanted), task(1, "new", Failed, Gone)];
         for (name, state, tasks, idle, expected) in [
             ("all run", None, &both[..], 0, "converged"),
@@ -486,6 +512,12 @@ mod tests {
             ("a slow image", Some(Updating), &stuck(Preparing)[..], 200, "rolling"),
             ("no image", Some(Updating), &stuck(Preparing)[..], 301, "failed"),
             ("fits no node", Some(Updating), &stuck(Pending)[..], 16, "blocked"),
+            ("given up for want of a node, shortly", Some(Updating), &given_up(Pending)[..], 14, "rolling"),
+            ("given up for want of a node", Some(Updating), &given_up(Pending)[..], 16, "blocked"),
+            ("given up on a node that died", Some(Updating), &dead[..], 16, "blocked"),
+            ("given up there and failed elsewhere", Some(Updating), &dead_and_failing[..], 91, "failed"),
+            ("given up once, and made anew", Some(Updating), &made_anew[..], 91, "failed"),
+            ("given up for want of an address", Some(Updating), &given_up(New)[..], 61, "failed"),
             ("held back by Swarm", Some(Updating), &stuck(Ready)[..], 61, "blocked"),
             ("fits no node after failing", None, &[&stuck(Pending)[..], &failing[2..]].concat()[..], 61, "failed"),
             ("crashes", None, &failing[..], 61, "failed"),
