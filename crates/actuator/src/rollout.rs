@@ -112,9 +112,6 @@ pub struct Tally {
     pub waiting: BTreeMap<TaskState, usize>,
     /// The places where a task of the live spec fits no node, or was given up for want of one.
     pub stuck: BTreeSet<(u64, NodeId)>,
-    /// Whether Swarm gave up all tasks of the live spec that it does not run, before they had a node: it does so for a
-    /// node that has died, and then waits for them for ever.
-    pub given_up: bool,
     /// Whether tasks of the live spec failed.
     pub failed: bool,
     /// Whether tasks of another spec are still being stopped.
@@ -169,7 +166,6 @@ impl Tally {
             }
         }
         given_up.retain(|place| !current_places.contains(place));
-        tally.given_up = !given_up.is_empty() && tally.waiting.is_empty() && !tally.failed;
         tally.stuck.extend(given_up);
         tally.progress.done = running.len() as u64;
         tally.total = match spec.pointer("/Mode/Replicated/Replicas") {
@@ -195,6 +191,12 @@ impl Tally {
             [node] => format!("; node {node}"),
             [node, others @ ..] => format!("; node {node} and {} more", others.len()),
         }
+    }
+
+    /// Whether Swarm gave up all tasks of the live spec that it does not run, before they had a node: it does so for a
+    /// node that has died, and then waits for them for ever.
+    fn given_up(&self) -> bool {
+        !self.failed && self.waiting.is_empty() && !self.stuck.is_empty()
     }
 
     /// What it waits for, for people.
@@ -381,7 +383,7 @@ fn is_replicated(service: &RawService) -> bool {
 fn patience(tally: &Tally, settings: &Settings) -> Duration {
     let deadline = settings.rollout_deadline;
     let all = |state: &[TaskState]| !tally.waiting.is_empty() && tally.waiting.keys().all(|key| state.contains(key));
-    if tally.given_up {
+    if tally.given_up() {
         // A task that was to stop on a dead node never says that it has.
         deadline / 4
     } else if tally.waiting.contains_key(&TaskState::Preparing) {
@@ -405,7 +407,7 @@ fn is_to_blame(state: Option<UpdateState>, tally: &Tally, rollout: &Rollout, cir
     let only_waits = !tally.failed && not_started;
     let not_begun = tally.progress.furthest.is_none();
     let perhaps_old = !rollout.ours && state.is_none() && tally.progress.done > 0;
-    !(circumstances.proven || only_waits || tally.given_up || not_begun || perhaps_old)
+    !(circumstances.proven || only_waits || tally.given_up() || not_begun || perhaps_old)
 }
 
 #[cfg(test)]

@@ -10,21 +10,14 @@ use super::super::writer::{Upstream, Value, Writer};
 
 /// The upstream of a route, with what decides who gets a request.
 pub(super) fn of_route(writer: &mut Writer, name: Upstream<'_>, route: &Route, spec: &ProxySpec, settings: &Settings) {
-    let sticky = sticky(route, spec, settings);
-    let most = if sticky.is_some() { MOST_OF_A_HASH } else { MOST };
+    let kept_by = sticky(route, spec, settings).map(|sticky| match sticky {
+        Sticky::Cookie(cookie) => Value::Sticky(cookie),
+        // nginx's `ip_hash` looks at three bytes of the address, and moves everyone when a server comes or goes.
+        Sticky::ClientAddress => Value::Word("$remote_addr"),
+    });
     writer.block("upstream", &[Value::Upstream(name)], |writer| {
         zone(writer, name, &route.services, spec, settings);
-        match sticky {
-            None => {}
-            Some(Sticky::Cookie(cookie)) => {
-                writer.line("hash", &[Value::Sticky(cookie), Value::Word("consistent")]);
-            }
-            // nginx's `ip_hash` looks at three bytes of the address, and moves everyone when a server comes or goes.
-            Some(Sticky::ClientAddress) => {
-                writer.line("hash", &[Value::Word("$remote_addr"), Value::Word("consistent")]);
-            }
-        }
-        servers(writer, &route.services, spec, most);
+        servers(writer, &route.services, spec, kept_by);
         if settings.upstream_keepalive > 0 {
             writer.line("keepalive", &[Value::Number(settings.upstream_keepalive.into())]);
             writer.line("keepalive_timeout", &[Value::Time(settings.upstream_keepalive_timeout)]);
@@ -35,14 +28,15 @@ pub(super) fn of_route(writer: &mut Writer, name: Upstream<'_>, route: &Route, s
     writer.blank();
 }
 
-/// What keeps a client at one server: what the route says, else what the cluster's administrator says. Behind a VIP
-/// clients go where Swarm sends them, and two VIPs are no two tasks.
+/// What keeps a client at one server: what the route says, else what the cluster's administrator says.
 fn sticky<'a>(route: &'a Route, spec: &ProxySpec, settings: &Settings) -> Option<&'a Sticky> {
-    let by_address = by_address_unless_said(&route.services, spec, settings);
+    let by_address = by_address(&route.services, spec, settings);
     route.options.sticky.as_ref().or(by_address.then_some(&Sticky::ClientAddress))
 }
 
-fn by_address_unless_said(services: &[ServiceId], spec: &ProxySpec, settings: &Settings) -> bool {
+/// Whether the cluster's administrator keeps clients at one of these services' servers. Behind a VIP clients go where
+/// Swarm sends them, and two VIPs are no two tasks.
+fn by_address(services: &[ServiceId], spec: &ProxySpec, settings: &Settings) -> bool {
     let tasks = |id| spec.contributions.get(id).is_some_and(|from| from.mode == BackendMode::Task);
     settings.ip_hash && services.iter().all(tasks)
 }
@@ -57,14 +51,12 @@ pub(super) fn of_stream(
 ) {
     // Nobody can ask for anything else here: a cookie is not seen.
     let asks = |id| spec.contributions.get(id).is_some_and(|from| from.options.route.sticky.is_some());
-    let by_address = services.iter().any(asks) || by_address_unless_said(services, spec, settings);
+    let by_address = services.iter().any(asks) || by_address(services, spec, settings);
+    // Connections come over a socket of ours, so `$remote_addr` is the same for all of them.
+    let kept_by = by_address.then_some(Value::Word("$proxy_protocol_addr"));
     writer.block("upstream", &[Value::Upstream(name)], |writer| {
         zone(writer, name, services, spec, settings);
-        if by_address {
-            // Connections come over a socket of ours, so `$remote_addr` is the same for all of them.
-            writer.line("hash", &[Value::Word("$proxy_protocol_addr"), Value::Word("consistent")]);
-        }
-        servers(writer, services, spec, if by_address { MOST_OF_A_HASH } else { MOST });
+        servers(writer, services, spec, kept_by);
     });
 }
 
@@ -82,7 +74,12 @@ fn zone(writer: &mut Writer, name: Upstream<'_>, services: &[ServiceId], spec: &
     writer.line("zone", &[Value::Upstream(name), Value::Size(size)]);
 }
 
-fn servers(writer: &mut Writer, services: &[ServiceId], spec: &ProxySpec, most: u64) {
+/// The servers, and by what a client is kept at one of them.
+fn servers(writer: &mut Writer, services: &[ServiceId], spec: &ProxySpec, kept_by: Option<Value<'_>>) {
+    let most = if kept_by.is_some() { MOST_OF_A_HASH } else { MOST };
+    if let Some(key) = kept_by {
+        writer.line("hash", &[key, Value::Word("consistent")]);
+    }
     let parts: Vec<Part> = services
         .iter()
         .map(|id| Part {
