@@ -72,11 +72,7 @@ async fn nothing_is_left_over(world: &World) -> Result<()> {
 /// Images before and after a check, under load: one that works passes and is rolled out, one whose nginx refuses the
 /// files never reaches a proxy, and without checks it does.
 pub async fn images(world: &mut World) -> Result<()> {
-    world.start_operator().await?;
-    world.network("demo").await?;
-    world.serve("good", "good.local", "").await?;
-    world.routed("good.local", 60 * SECOND).await?;
-    world.settled(120 * SECOND).await?;
+    world.begin_serving("good", "", 120 * SECOND).await?;
     let checks = world.operator().metric("dovetail_checks_total", &[]).await?;
     ensure!(checks == 0.0, "routes alone are not checked: {checks} checks");
     let works = image(world, "works", None).await?;
@@ -120,10 +116,7 @@ pub async fn images(world: &mut World) -> Result<()> {
         Ok(())
     })
     .await?;
-    world.serve("late", "late.local", "").await?;
-    let started = Instant::now();
-    world.routed("late.local", 60 * SECOND).await?;
-    world.figure(format!("a healthy service meanwhile is routed after {:.1} s", started.elapsed().as_secs_f64()));
+    world.healthy_meanwhile("late").await?;
     let created = world.recorder().writes().iter().filter(|call| call.path == "/services/create").count();
     ensure!(created == 0, "its route was not checked, {created} services were created");
     world.settled(120 * SECOND).await?;
@@ -141,20 +134,13 @@ pub async fn images(world: &mut World) -> Result<()> {
     world.figure(format!("the same without a check after {:.1} s", started.elapsed().as_secs_f64()));
     let created = world.recorder().writes().iter().filter(|call| call.path == "/services/create").count();
     ensure!(created == 0, "nothing was checked, {created} services were created");
-    let counts = load.stop().await;
-    world.figure(format!("the old route throughout: {counts}"));
-    ensure!(counts.failed == 0, "the old routes keep answering: {counts}");
-    Ok(())
+    world.nothing_failed(load).await
 }
 
 /// Raw lines of the administrator under load: some that nginx refuses never reach a proxy, and what is routed
 /// stays so; mended, they are rolled out with what was created meanwhile.
 pub async fn raw_lines(world: &mut World) -> Result<()> {
-    world.start_operator().await?;
-    world.network("demo").await?;
-    world.serve("good", "good.local", "").await?;
-    world.routed("good.local", 60 * SECOND).await?;
-    world.settled(120 * SECOND).await?;
+    world.begin_serving("good", "", 120 * SECOND).await?;
     let load = world.load("good.local", Duration::from_millis(50));
     let image = world.export("PROXY_IMAGE").to_owned();
     let http = |line: &str| format!("      extra:\n        http:\n          - \"{line}\"\n");
@@ -184,17 +170,13 @@ pub async fn raw_lines(world: &mut World) -> Result<()> {
     })
     .await?;
     world.settled(120 * SECOND).await?;
-    let counts = load.stop().await;
-    world.figure(format!("the old route throughout: {counts}"));
-    ensure!(counts.failed == 0, "the old routes keep answering: {counts}");
-    Ok(())
+    world.nothing_failed(load).await
 }
 
 /// A key that is none, and one that belongs to another certificate, on a network that is new, beside a healthy service
 /// under load: only their services stay out, with nginx's own words, and no rollout fails.
 pub async fn secrets(world: &mut World) -> Result<()> {
-    world.start_operator().await?;
-    world.network("demo").await?;
+    world.begin_serving("good", "", 120 * SECOND).await?;
     world.network("other").await?;
     let directory = world.directory().to_owned();
     let one = Certificate::make(&directory, "one", &["one.local"]).await?;
@@ -213,9 +195,6 @@ pub async fn secrets(world: &mut World) -> Result<()> {
     let tls = |cert: &str, key: &str| {
         format!("--network other --label com.docker.lb.ssl_cert={cert} --label com.docker.lb.ssl_key={key}")
     };
-    world.serve("good", "good.local", "").await?;
-    world.routed("good.local", 60 * SECOND).await?;
-    world.settled(120 * SECOND).await?;
     let load = world.load("good.local", Duration::from_millis(50));
 
     let started = Instant::now();
@@ -241,8 +220,5 @@ pub async fn secrets(world: &mut World) -> Result<()> {
     world.docker.line(label).await?;
     world.routed("no-key.local", 60 * SECOND).await.context("with the right key")?;
     nothing_is_left_over(world).await?;
-    let counts = load.stop().await;
-    world.figure(format!("the old route throughout: {counts}"));
-    ensure!(counts.failed == 0, "the old routes keep answering: {counts}");
-    Ok(())
+    world.nothing_failed(load).await
 }

@@ -287,11 +287,7 @@ pub async fn fifty_networks(world: &mut World) -> Result<()> {
 /// The Engine's API is slow, fails, breaks off, or is silent for a minute: nothing is withdrawn, nothing is
 /// written, `/readyz` tells since when knowledge is out of date, and a change made meanwhile is seen soon after.
 pub async fn api_troubles(world: &mut World) -> Result<()> {
-    world.start_operator().await?;
-    world.network("demo").await?;
-    world.serve("demo", "demo.local", "").await?;
-    world.routed("demo.local", 60 * SECOND).await?;
-    world.settled(120 * SECOND).await?;
+    world.begin_serving("demo", "", 120 * SECOND).await?;
     let load = world.load("demo.local", Duration::from_millis(100));
 
     // Slow is not gone: what is new is still seen.

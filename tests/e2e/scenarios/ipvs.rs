@@ -177,9 +177,8 @@ pub async fn idle_connections(world: &mut World) -> Result<()> {
     const IDLE: Duration = Duration::from_secs(50);
     // The kernel looks again only after `intvl` once it has sent a probe, answered or not: both bound the silence.
     let probes = |seconds: u64| {
-        ["time", "intvl"].iter().fold("      sysctls:\n".to_owned(), |lines, word| {
-            lines + &format!("        net.ipv4.tcp_keepalive_{word}: \"{seconds}\"\n")
-        })
+        let (time, interval) = ("net.ipv4.tcp_keepalive_time", "net.ipv4.tcp_keepalive_intvl");
+        format!("      sysctls:\n        {time}: \"{seconds}\"\n        {interval}: \"{seconds}\"\n")
     };
     world.publish_mode = "ingress";
     world.start_operator_with(&probes(8)).await?;

@@ -87,11 +87,7 @@ pub async fn operator_killed(world: &mut World) -> Result<()> {
 /// The Engine's API fails, then does not answer at all: nothing is withdrawn, `/readyz` tells since when its
 /// knowledge is out of date, and a change made meanwhile is seen soon after.
 pub async fn api_gone(world: &mut World) -> Result<()> {
-    world.start_operator().await?;
-    world.network("demo").await?;
-    world.serve("demo", "demo.local", "").await?;
-    world.routed("demo.local", 60 * SECOND).await?;
-    world.settled(60 * SECOND).await?;
+    world.begin_serving("demo", "", 60 * SECOND).await?;
     world.recorder().clear();
     world.recorder().set_mood(Mood::Fail);
     world.serve("late", "late.local", "").await?;

@@ -13,11 +13,7 @@ use crate::support::world::World;
 /// A full network's service asks to be routed: no proxy is touched, `explain` has the numbers, a healthy service is
 /// routed meanwhile; and so is the crowded one once it is scaled down.
 pub async fn full(world: &mut World) -> Result<()> {
-    world.start_operator().await?;
-    world.network("demo").await?;
-    world.serve("good", "good.local", "--replicas 3").await?;
-    world.routed("good.local", 60 * SECOND).await?;
-    world.settled(120 * SECOND).await?;
+    world.begin_serving("good", "--replicas 3", 120 * SECOND).await?;
     let load = world.load("good.local", Duration::from_millis(50));
 
     // Of the 14 addresses of a /28 the gateway, the VIP, eleven tasks and their node's own endpoint take all.
@@ -83,10 +79,7 @@ pub async fn full(world: &mut World) -> Result<()> {
     ensure!(bad.is_empty(), "no proxy failed or waited on account of it: {bad:?}");
     let holds = world.operator().metric("dovetail_held_generations", &[]).await?;
     ensure!(holds == 0.0, "nothing was held: {holds}");
-    let counts = load.stop().await;
-    world.figure(format!("the old route throughout: {counts}"));
-    ensure!(counts.failed == 0, "the old routes keep answering: {counts}");
-    Ok(())
+    world.nothing_failed(load).await
 }
 
 /// The proxies that run.

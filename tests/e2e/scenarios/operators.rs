@@ -35,11 +35,7 @@ async fn update_completed(world: &World) -> Result<()> {
 /// Two operators with different settings: the one that was started later writes, the other says once that it
 /// idles, and every change is one rollout.
 pub async fn two(world: &mut World) -> Result<()> {
-    world.start_operator().await?;
-    world.network("demo").await?;
-    world.serve("first", "first.local", "").await?;
-    world.routed("first.local", 60 * SECOND).await?;
-    world.settled(60 * SECOND).await?;
+    world.begin_serving("first", "", 60 * SECOND).await?;
     world.recorder().clear();
 
     // A label of the service: it restarts no proxy, and the two operators disagree about it.
@@ -86,11 +82,7 @@ pub async fn two(world: &mut World) -> Result<()> {
 /// A manifest that a later version of Dovetail wrote: the operator is not ready, says why, writes nothing, and the
 /// routes go on; once the spec refers to a manifest that it knows, it goes on too.
 pub async fn manifest_from_the_future(world: &mut World) -> Result<()> {
-    world.start_operator().await?;
-    world.network("demo").await?;
-    world.serve("first", "first.local", "").await?;
-    world.routed("first.local", 60 * SECOND).await?;
-    world.settled(60 * SECOND).await?;
+    world.begin_serving("first", "", 60 * SECOND).await?;
     world.operator.take().context("an operator")?.kill().await?;
     point_to_a_later_manifest(world).await?;
     update_completed(world).await?;

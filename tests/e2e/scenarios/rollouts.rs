@@ -66,14 +66,8 @@ pub async fn held(world: &mut World) -> Result<()> {
     })
     .await?;
 
-    world.serve("late", "late.local", "").await?;
-    let started = tokio::time::Instant::now();
-    world.routed("late.local", 60 * SECOND).await?;
-    world.figure(format!("a healthy service during the hold is routed after {:.1} s", started.elapsed().as_secs_f64()));
-    let counts = load.stop().await;
-    world.figure(format!("the old route throughout: {counts}"));
-    ensure!(counts.failed == 0, "the old routes keep answering: {counts}");
-    Ok(())
+    world.healthy_meanwhile("late").await?;
+    world.nothing_failed(load).await
 }
 
 /// Proxy images that cannot work and are not checked, on three nodes under load: the old routes answer throughout, `status` says what
@@ -102,13 +96,7 @@ pub async fn bad_images(world: &mut World) -> Result<()> {
         })
         .await?;
         world.figure(format!("an image that {what} is held after {:.1} s", started.elapsed().as_secs_f64()));
-        world.serve(late, &format!("{late}.local"), "").await?;
-        let started = Instant::now();
-        world.routed(&format!("{late}.local"), 60 * SECOND).await?;
-        world.figure(format!("a healthy service meanwhile is routed after {:.1} s", started.elapsed().as_secs_f64()));
+        world.healthy_meanwhile(late).await?;
     }
-    let counts = load.stop().await;
-    world.figure(format!("the old route throughout: {counts}"));
-    ensure!(counts.failed == 0, "the old routes keep answering: {counts}");
-    Ok(())
+    world.nothing_failed(load).await
 }

@@ -21,14 +21,6 @@ async fn under_load(world: &mut World, settings: &str) -> Result<Load> {
     Ok(world.load("good.local", Duration::from_millis(50)))
 }
 
-/// Stops the load and tells what became of it; a balancer in front loses nothing.
-async fn nothing_failed(world: &mut World, load: Load) -> Result<()> {
-    let counts = load.stop().await;
-    world.figure(format!("the old route throughout: {counts}"));
-    ensure!(counts.failed == 0, "the old routes keep answering: {counts}");
-    Ok(())
-}
-
 /// The operator comes back with another proxy image.
 async fn with_image(world: &mut World, image: &str, settings: &str) -> Result<Instant> {
     world.operator.take().context("an operator")?.kill().await?;
@@ -74,7 +66,7 @@ pub async fn late_exit(world: &mut World) -> Result<()> {
     let started = with_image(world, &bad, "").await?;
     taken_back(world, "an image whose nginx exits after 10 s", &good, started).await?;
     world.healthy_meanwhile("late").await?;
-    nothing_failed(world, load).await
+    world.nothing_failed(load).await
 }
 
 /// `docker service update --limit-memory` in the middle of a bad rollout: it is kept, and the bad image is not.
@@ -125,7 +117,7 @@ pub async fn paused_by_swarm(world: &mut World) -> Result<()> {
     let action = world.docker.service("dovetail-proxy").await?["Spec"]["UpdateConfig"]["FailureAction"].clone();
     ensure!(action == "pause", "the operator's own choice is kept: {action}");
     world.healthy_meanwhile("late").await?;
-    nothing_failed(world, load).await
+    world.nothing_failed(load).await
 }
 
 /// A node with a proxy is drained under load, and made active again.
@@ -153,7 +145,7 @@ pub async fn node_drained(world: &mut World) -> Result<()> {
     })
     .await?;
     world.figure(format!("active again, its proxy serves after {:.1} s", started.elapsed().as_secs_f64()));
-    nothing_failed(world, load).await
+    world.nothing_failed(load).await
 }
 
 /// The port of the proxies is taken on one node: the others are updated all the same, `status` says why one is not,
@@ -195,7 +187,7 @@ pub async fn port_taken(world: &mut World) -> Result<()> {
     }
     world.status_says(&["in step"], 60 * SECOND).await?;
     world.figure(format!("the port is free -> all is well: {:.1} s", started.elapsed().as_secs_f64()));
-    nothing_failed(world, load).await
+    world.nothing_failed(load).await
 }
 
 /// The name of the node with this address.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -18,6 +18,9 @@ use super::wait::{self, SECOND};
 
 /// The label of containers that belong to no service.
 const STRANGER: &str = "dovetail.e2e.stranger";
+
+/// Lists the networks that services can be on.
+const NETWORKS: &str = "network ls --format {{.Name}} -f driver=overlay";
 
 /// The world of one scenario.
 pub struct World {
@@ -251,6 +254,16 @@ impl World {
             .map(|_| ())
     }
 
+    /// Starts an operator, and a service `NAME` on the network `demo`; waits until it is routed, and all is at rest.
+    pub async fn begin_serving(&mut self, name: &str, more: &str, at_rest_within: Duration) -> Result<()> {
+        self.start_operator().await?;
+        self.network("demo").await?;
+        let host = format!("{name}.local");
+        self.serve(name, &host, more).await?;
+        self.routed(&host, 60 * SECOND).await?;
+        self.settled(at_rest_within).await
+    }
+
     /// Serves a healthy service in the middle of some trouble, and tells how long it takes until it is routed: at
     /// most 60 s.
     pub async fn healthy_meanwhile(&mut self, name: &str) -> Result<()> {
@@ -330,6 +343,14 @@ impl World {
     /// A steady stream of requests for `/ping` of a host.
     pub fn load(&self, host: &str, every: Duration) -> Load {
         Load::start(&self.http, host, "/ping", every)
+    }
+
+    /// Stops a load on a route that was there before, and tells what became of it: a balancer in front loses nothing.
+    pub async fn nothing_failed(&mut self, load: Load) -> Result<()> {
+        let counts = load.stop().await;
+        self.figure(format!("the old route throughout: {counts}"));
+        ensure!(counts.failed == 0, "the old routes keep answering: {counts}");
+        Ok(())
     }
 
     /// The live files of the proxy service: every config object it refers to, by target path.
@@ -421,27 +442,29 @@ impl World {
             }
             self.remove_all("config ls -q", "config rm").await?;
             self.remove_all("secret ls -q", "secret rm").await?;
-            self.remove_all("network ls --format {{.Name}} -f driver=overlay", "network rm").await?;
+            self.remove_all(NETWORKS, "network rm").await?;
             // The cluster forgets a network at once, each node only when its last task on it is gone; until then a
             // new network cannot have its name.
-            let networks = docker.line("network ls --format {{.Name}} -f driver=overlay").await?;
-            if networks.lines().any(|name| name != "ingress") {
-                bail!("networks are still there: {networks}")
-            }
-            Ok(())
+            let networks = self.removable(NETWORKS).await?;
+            if networks.is_empty() { Ok(()) } else { bail!("networks are still there: {networks:?}") }
         })
         .await?;
         std::fs::remove_dir_all(&self.directory).context("remove the scenario's directory")
     }
 
     async fn remove_all(&self, list: &str, remove: &str) -> Result<()> {
-        let ids = self.docker.line(list).await?;
-        let mut arguments: Vec<&str> = remove.split(' ').collect();
-        arguments.extend(ids.lines().filter(|name| *name != "ingress"));
-        if arguments.len() > 2 {
-            self.docker.run(&arguments).await?;
+        let found = self.removable(list).await?;
+        if found.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let arguments: Vec<&str> = remove.split(' ').chain(found.iter().map(String::as_str)).collect();
+        self.docker.run(&arguments).await.map(|_| ())
+    }
+
+    /// What a list has, the network of the routing mesh aside.
+    async fn removable(&self, list: &str) -> Result<Vec<String>> {
+        let found = self.docker.line(list).await?;
+        Ok(found.lines().filter(|name| *name != "ingress").map(str::to_owned).collect())
     }
 }
 
