@@ -377,19 +377,22 @@ impl World {
     pub async fn settled(&self, within: Duration) -> Result<()> {
         wait::until("the proxies are in step", within, || async {
             let plan = self.operator().json(&["plan"]).await?;
-            let steps: usize = plan["clusters"]
-                .as_array()
-                .map(|clusters| clusters.iter().map(|c| c["steps"].as_array().map_or(0, Vec::len)).sum())
-                .context("plan --json lists clusters")?;
+            for cluster in plan["clusters"].as_array().context("plan --json lists clusters")? {
+                let steps = cluster["steps"].as_array().map_or(0, Vec::len);
+                // While a rollout runs nothing is planned, and when it ends the next one can begin: so what runs has to be
+                // said by the same look.
+                let state = cluster["status"]["phase"]["state"].as_str().unwrap_or_default();
+                if steps > 0 || matches!(state, "rolling" | "checking") {
+                    bail!("{} is {state}, and {steps} steps are planned", cluster["cluster"])
+                }
+            }
             let service = self.docker.service("dovetail-proxy").await?;
             let state = service["UpdateStatus"]["State"].as_str().unwrap_or("none").to_owned();
-            if plan["clusters"][0]["status"]["phase"]["state"] == "checking" {
-                bail!("the files are being checked")
+            if matches!(state.as_str(), "updating" | "rollback_started") {
+                bail!("the update is {state}")
+            } else {
+                Ok(())
             }
-            if steps > 0 || matches!(state.as_str(), "updating" | "rollback_started") {
-                bail!("{steps} steps are planned, the update is {state}")
-            }
-            Ok(())
         })
         .await
     }
