@@ -355,6 +355,7 @@ mod tests {
             state,
             desired: DesiredState::Running,
             error: error.map(str::to_owned),
+            host_ports: Default::default(),
             attachments: Vec::new(),
             spec: Arc::default(),
         }

@@ -456,6 +456,7 @@ mod tests {
             state,
             desired,
             error: None,
+            host_ports: Default::default(),
             attachments: Vec::new(),
             spec: Arc::new(template(config)),
         }

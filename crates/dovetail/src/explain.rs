@@ -146,6 +146,9 @@ impl fmt::Display for Explanation {
         }
         match &about.network {
             Some(network) => writeln!(f, "network   {} ({}): {}", network.name, network.id, network.reason)?,
+            None if about.at_nodes => {
+                writeln!(f, "network   none: its nodes publish its port (mode=host), and it is reached there")?;
+            }
             None if unread => writeln!(f, "network   not chosen before the problems are solved")?,
             None => writeln!(f, "network   none chosen")?,
         }
@@ -283,6 +286,7 @@ mod tests {
                 name: "demo".into(),
                 reason: "the only one".into(),
             }),
+            at_nodes: false,
             endpoints: BTreeSet::new(),
             options: model::Options::default(),
             tasks: vec![TaskVerdict { id: "t1".into(), endpoint: None, reason: "no address on demo".into() }],

@@ -21,6 +21,8 @@ pub enum Call {
     TaskHistory(ServiceId),
     /// [`swarm::Read::task_log`].
     TaskLog(TaskId),
+    /// [`swarm::Read::nodes`].
+    Nodes,
     /// [`swarm::Read::network`].
     Network(String),
     /// [`swarm::Read::configs`].
@@ -75,6 +77,7 @@ pub enum Verb {
     Tasks,
     TaskHistory,
     TaskLog,
+    Nodes,
     Network,
     Configs,
     Secrets,
@@ -98,6 +101,7 @@ impl Call {
             Call::Tasks(_) => Verb::Tasks,
             Call::TaskHistory(_) => Verb::TaskHistory,
             Call::TaskLog(_) => Verb::TaskLog,
+            Call::Nodes => Verb::Nodes,
             Call::Network(_) => Verb::Network,
             Call::Configs(_) => Verb::Configs,
             Call::Secrets => Verb::Secrets,
@@ -127,6 +131,7 @@ impl Call {
             | Verb::Tasks
             | Verb::TaskHistory
             | Verb::TaskLog
+            | Verb::Nodes
             | Verb::Network
             | Verb::Configs
             | Verb::Secrets

@@ -1,6 +1,7 @@
 //! Nodes, and which of them a task fits on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 
 use model::{NodeId, ServiceId, TaskId};
 use swarm::{Class, Error, EventKind, Mode, Result};
@@ -15,6 +16,7 @@ use crate::tasks::Desired;
 pub(crate) struct Node {
     pub id: NodeId,
     pub name: String,
+    pub address: IpAddr,
     pub labels: BTreeMap<String, String>,
     pub manager: bool,
     /// Not drained.
@@ -26,6 +28,9 @@ pub(crate) struct Node {
     /// The tasks it holds, until they have stopped.
     pub tasks: BTreeSet<TaskId>,
 }
+
+/// The address of the first node; the others' follow.
+const FIRST_ADDRESS: u32 = Ipv4Addr::new(172, 20, 0, 1).to_bits();
 
 /// The only reason that comes without a number of nodes.
 const MAX_REPLICAS: &str = "max replicas per node limit exceed";
@@ -59,6 +64,7 @@ impl Store {
         let node = Node {
             id: id.clone(),
             name: name.to_owned(),
+            address: IpAddr::V4(Ipv4Addr::from_bits(FIRST_ADDRESS + self.nodes.len() as u32)),
             labels,
             manager,
             active: true,

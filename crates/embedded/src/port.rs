@@ -6,8 +6,8 @@ use futures::Stream;
 use model::{ConfigId, InstanceName, ServiceId, TaskId};
 use serde_json::Value;
 use swarm::{
-    Class, Config, Error, Event, Identity, Network, NewConfig, RawService, Read, RegistryAuth, Result, Secret, Service,
-    Task, TasksOf, Watch, Write,
+    Class, Config, Error, Event, Identity, Network, NewConfig, Node, RawService, Read, RegistryAuth, Result, Secret,
+    Service, Task, TasksOf, Watch, Write,
 };
 use tokio::time::sleep;
 
@@ -65,6 +65,11 @@ impl Read for Swarm {
             }
         })
         .await
+    }
+
+    async fn nodes(&self) -> Result<Vec<Node>> {
+        let view = |node: &crate::nodes::Node| Node { id: node.id.clone(), address: Some(node.address) };
+        self.call(Call::Nodes, Some(Vec::new()), move |state| Ok(state.store.nodes.values().map(view).collect())).await
     }
 
     async fn network(&self, id_or_name: &str) -> Result<Option<Network>> {

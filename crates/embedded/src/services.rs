@@ -334,7 +334,11 @@ impl Store {
             mode: service.spec.mode,
             networks: service.spec.networks.clone(),
             task_template: service.spec.template_digest,
-            endpoint: Endpoint { mode: service.spec.endpoint_mode, vips: service.vips.clone() },
+            endpoint: Endpoint {
+                mode: service.spec.endpoint_mode,
+                vips: service.vips.clone(),
+                host_ports: service.spec.targets_on_node(),
+            },
             running: Some(self.count(service)),
             update: service.update.clone(),
         }

@@ -1,6 +1,6 @@
 //! What the rules need of a service spec in the Engine's JSON. Everything else in it is kept and not read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::Digest;
@@ -47,6 +47,8 @@ pub(crate) struct Spec {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Port {
     pub protocol: String,
+    /// The container's.
+    pub target: u64,
     /// 0 asks for any.
     pub published: u64,
     pub host: bool,
@@ -182,6 +184,12 @@ impl Spec {
         self.ports.iter().any(|port| !port.host)
     }
 
+    /// The ports of the containers that are published on their nodes.
+    pub fn targets_on_node(&self) -> BTreeSet<u16> {
+        let on_node = self.ports.iter().filter(|port| port.host && port.protocol == "tcp");
+        on_node.filter_map(|port| u16::try_from(port.target).ok()).collect()
+    }
+
     /// The ports that a task binds on its node.
     pub fn host_ports(&self) -> impl Iterator<Item = (u64, &str)> {
         self.ports.iter().filter(|port| port.host && port.published != 0).map(|p| (p.published, p.protocol.as_str()))
@@ -250,7 +258,8 @@ fn ports(ports: &Value, endpoint: EndpointMode) -> Result<Vec<Port>, String> {
         if published != 0 && read.iter().any(|p| p.published == published && p.protocol == protocol) {
             return Err("EndpointSpec: duplicate published ports provided".into());
         }
-        read.push(Port { protocol, published, host });
+        let target = port["TargetPort"].as_u64().unwrap_or(0);
+        read.push(Port { protocol, target, published, host });
     }
     Ok(read)
 }

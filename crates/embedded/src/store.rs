@@ -110,6 +110,8 @@ pub(crate) struct Store {
     pub networks: BTreeMap<NetworkId, Network>,
     pub ingress: Option<NetworkId>,
     pub next_subnet: u32,
+    /// The last published port that nobody chose.
+    pub last_port: u16,
     pub balancers: BTreeMap<(NodeId, NetworkId), Balancer>,
     pub nodes: BTreeMap<NodeId, Node>,
     pub configs: BTreeMap<ConfigId, Config>,
@@ -148,6 +150,7 @@ impl Store {
             tasks_of: BTreeMap::new(),
             networks: BTreeMap::new(),
             ingress: None,
+            last_port: 0,
             next_subnet: 0,
             balancers: BTreeMap::new(),
             nodes: BTreeMap::new(),

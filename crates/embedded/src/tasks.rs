@@ -1,5 +1,6 @@
 //! Tasks: from new to running to their end, and their replacements.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use swarm::{Attachment, DesiredState, TaskState};
 
 use crate::schedule::Due;
 use crate::services::Slot;
-use crate::spec::{RestartCondition, Spec};
+use crate::spec::{Port, RestartCondition, Spec};
 use crate::store::{Configs, Store};
 
 /// How many tasks that ended are remembered in each slot.
@@ -17,6 +18,10 @@ const HISTORY: usize = 5;
 
 /// How long a task waits for its predecessor to stop.
 const OLD_TASK_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Docker's range for published ports that nobody chose.
+const FIRST_PORT: u16 = 32768;
+const LAST_PORT: u16 = 60999;
 
 /// A delay of zero would let a crash loop run for ever inside one instant.
 const SHORTEST_DELAY: Duration = Duration::from_millis(1);
@@ -35,6 +40,8 @@ pub(crate) struct Task {
     /// What its container said.
     pub log: String,
     pub addresses: Vec<(NetworkId, IpAddr)>,
+    /// Where its node publishes its ports, by the container's, as long as it runs.
+    pub host_ports: BTreeMap<u16, u16>,
     /// The service's spec when it was created.
     pub made_from: Arc<Spec>,
     /// The `TaskTemplate` of that spec.
@@ -100,6 +107,7 @@ impl Task {
                 Desired::Shutdown | Desired::Remove => DesiredState::Gone,
             },
             error: self.error.clone(),
+            host_ports: if self.state == TaskState::Running { self.host_ports.clone() } else { BTreeMap::new() },
             attachments: self
                 .addresses
                 .iter()
@@ -131,6 +139,7 @@ impl Store {
             error: None,
             log: String::new(),
             addresses: Vec::new(),
+            host_ports: BTreeMap::new(),
             template: Arc::new(service.raw["TaskTemplate"].clone()),
             with_endpoint: !made_from.networks.is_empty() || !made_from.ports.is_empty(),
             made_from,
@@ -236,6 +245,7 @@ impl Store {
     }
 
     fn finish_starting(&mut self, id: &TaskId) {
+        self.publish_host_ports(id);
         let task = &self.tasks[id];
         let broken = self.breakage.clone().and_then(|breakage| breakage(&task.template, &Configs(&self.configs)));
         let fail = self.timing.fail;
@@ -253,6 +263,26 @@ impl Store {
                     self.later(fail, Due::Fail(id.clone(), reason));
                 }
             }
+        }
+    }
+
+    /// Publishes its ports on its node; one that asks for none gets the next free one.
+    fn publish_host_ports(&mut self, id: &TaskId) {
+        let on_node = |port: &&Port| port.host && port.protocol == "tcp";
+        let ports: Vec<Port> = self.tasks[id].made_from.ports.iter().filter(on_node).cloned().collect();
+        let mut published = BTreeMap::new();
+        for port in ports {
+            let any = || {
+                let after = (FIRST_PORT..LAST_PORT).contains(&self.last_port);
+                self.last_port = if after { self.last_port + 1 } else { FIRST_PORT };
+                self.last_port
+            };
+            let number = u16::try_from(port.published).ok().filter(|number| *number > 0).unwrap_or_else(any);
+            published.entry(u16::try_from(port.target).unwrap_or_default()).or_insert(number);
+        }
+        // Told together with the state that follows.
+        if let Some(task) = self.tasks.get_mut(id) {
+            task.host_ports = published;
         }
     }
 

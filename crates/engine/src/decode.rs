@@ -13,8 +13,8 @@
 //! * an unknown endpoint mode is VIP: whether there is a VIP is seen from the VIPs;
 //! * a subnet that does not read leaves a network's addresses unknown: they only serve to warn, and to wait.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -24,8 +24,8 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use swarm::{
-    Attachment, Config, DesiredState, Endpoint, EndpointMode, EventKind, Mode, Network, Pool, RawService, RunningCount,
-    Secret, Service, Subnet, Task, TaskState, UpdateState, UpdateStatus, limits,
+    Attachment, Config, DesiredState, Endpoint, EndpointMode, EventKind, Mode, Network, Node, Pool, RawService,
+    RunningCount, Secret, Service, Subnet, Task, TaskState, UpdateState, UpdateStatus, limits,
 };
 
 type Decoded<T> = Result<T, String>;
@@ -189,6 +189,25 @@ struct WireReplicated {
 #[serde(rename_all = "PascalCase")]
 struct WireEndpointSpec {
     mode: Option<String>,
+    ports: Option<Vec<WirePort>>,
+}
+
+/// A published port, in a service's spec and in the status of a task.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+#[derive(Default)]
+struct WirePort {
+    protocol: String,
+    publish_mode: String,
+    target_port: u16,
+    published_port: u16,
+}
+
+impl WirePort {
+    /// Whether a node publishes it, for TCP.
+    fn on_node(&self) -> bool {
+        self.publish_mode == "host" && matches!(self.protocol.as_str(), "tcp" | "") && self.target_port > 0
+    }
 }
 
 #[derive(Deserialize)]
@@ -229,6 +248,10 @@ fn service(wire: WireService) -> Decoded<Service> {
     let WireServiceSpec { name, labels, task_template, mode, networks, endpoint_spec } = spec;
     let template = WireTaskTemplate::deserialize(&task_template).map_err(|error| of(error.to_string()))?;
     let networks = template.networks.filter(|networks| !networks.is_empty()).or(networks);
+    let (endpoint_mode, ports) = match endpoint_spec {
+        Some(spec) => (endpoint_mode(spec.mode.as_deref()), spec.ports.unwrap_or_default()),
+        None => (EndpointMode::Vip, Vec::new()),
+    };
     Ok(Service {
         version: version.index,
         created_at: timestamp(&created_at).map_err(of)?,
@@ -239,8 +262,9 @@ fn service(wire: WireService) -> Decoded<Service> {
         networks: networks.unwrap_or_default().into_iter().map(|network| network.target).collect(),
         task_template: Digest::of(task_template.to_string().as_bytes()),
         endpoint: Endpoint {
-            mode: endpoint_mode(endpoint_spec.and_then(|spec| spec.mode).as_deref()),
+            mode: endpoint_mode,
             vips: vips(endpoint.and_then(|endpoint| endpoint.virtual_ips).unwrap_or_default()).map_err(of)?,
+            host_ports: ports.iter().filter(|port| port.on_node()).map(|port| port.target_port).collect(),
         },
         running: service_status
             .map(|status| RunningCount { running: status.running_tasks, desired: status.desired_tasks }),
@@ -383,6 +407,13 @@ struct WireTask<Spec> {
 struct WireTaskStatus {
     state: String,
     err: Option<String>,
+    port_status: Option<WirePortStatus>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct WirePortStatus {
+    ports: Option<Vec<WirePort>>,
 }
 
 #[derive(Deserialize)]
@@ -424,6 +455,7 @@ fn task<Spec>(wire: WireTask<Spec>, keep: impl Fn(Option<Spec>) -> Arc<Value>) -
         state: task_state(&status.state),
         desired: desired(&desired_state),
         error: status.err.filter(|text| !text.is_empty()),
+        host_ports: host_ports(status.port_status.and_then(|status| status.ports).unwrap_or_default()),
         attachments: attachments(networks_attachments.unwrap_or_default()).map_err(of)?,
         spec: keep(spec),
         id: TaskId::new(id),
@@ -460,6 +492,17 @@ fn desired(word: &str) -> DesiredState {
     }
 }
 
+/// Where a node publishes the ports of a task.
+fn host_ports(ports: Vec<WirePort>) -> BTreeMap<u16, u16> {
+    let on_node: BTreeSet<(u16, u16)> = ports
+        .iter()
+        .filter(|port| port.on_node() && port.published_port > 0)
+        .map(|port| (port.target_port, port.published_port))
+        .collect();
+    // The lowest of several comes last.
+    on_node.into_iter().rev().collect()
+}
+
 /// A task without an address yet, and one on `host`, have attachments without addresses.
 fn attachments(wire: Vec<WireAttachment>) -> Decoded<Vec<Attachment>> {
     let mut attachments = Vec::new();
@@ -469,6 +512,35 @@ fn attachments(wire: Vec<WireAttachment>) -> Decoded<Vec<Attachment>> {
         }
     }
     Ok(attachments)
+}
+
+// === Nodes ===
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct WireNode {
+    #[serde(rename = "ID")]
+    id: String,
+    status: Option<WireNodeStatus>,
+    manager_status: Option<WireNodeStatus>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct WireNodeStatus {
+    addr: Option<String>,
+}
+
+pub(crate) fn nodes(bytes: &[u8]) -> Decoded<Vec<Node>> {
+    list(bytes, "node", |WireNode { id, status, manager_status }: WireNode| {
+        let said = |status: Option<WireNodeStatus>| status.and_then(|status| status.addr);
+        // A manager can be known to itself by an address that says nothing, and has the other one with a port.
+        let (own, manager) = (said(status), said(manager_status));
+        let own = own.and_then(|text| text.parse().ok());
+        let manager = manager.and_then(|text| Some(text.parse::<SocketAddr>().ok()?.ip()));
+        let useful = |address: &IpAddr| !address.is_unspecified() && !address.is_loopback();
+        Ok(Node { id: NodeId::new(id), address: own.filter(useful).or(manager.filter(useful)) })
+    })
 }
 
 // === Networks, configs and secrets, in bollard's models ===

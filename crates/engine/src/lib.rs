@@ -44,8 +44,8 @@ use futures::Stream;
 use model::{ConfigId, InstanceName, ServiceId, TaskId, labels};
 use serde_json::Value;
 use swarm::{
-    Class, Config, Error, Event, Identity, Network, NewConfig, RawService, Read, RegistryAuth, Result, Secret, Service,
-    Task, TasksOf, Watch, Write, limits,
+    Class, Config, Error, Event, Identity, Network, NewConfig, Node, RawService, Read, RegistryAuth, Result, Secret,
+    Service, Task, TasksOf, Watch, Write, limits,
 };
 
 use crate::http::{Failure, Http, Query, is_image, is_segment};
@@ -291,6 +291,11 @@ impl Read for Engine {
             decode::log(&log).map_err(Failure::malformed)
         };
         self.core.attempt(format!("read the log of task {task}"), work).await
+    }
+
+    async fn nodes(&self) -> Result<Vec<Node>> {
+        let work = async { decoded(self.core.http.get("/nodes", &Query::default()).await?, decode::nodes).await };
+        self.core.attempt("list nodes", work).await
     }
 
     async fn network(&self, id_or_name: &str) -> Result<Option<Network>> {

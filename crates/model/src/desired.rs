@@ -44,7 +44,10 @@ pub struct Service {
     pub warnings: Vec<Problem>,
     /// Whether any task is wanted.
     pub scale: Scale,
-    /// The networks of [`Desired::networks`] that it is attached to.
+    /// Whether it is reached at its nodes and over no network: in task mode, if they publish the port that it asks for
+    /// (`mode=host`) and its labels name no network.
+    pub at_nodes: bool,
+    /// The networks of [`Desired::networks`] that it is attached to; empty if it is reached at its nodes.
     pub networks: BTreeSet<NetworkId>,
     /// Where its requests could go.
     pub backends: Backends,
@@ -133,8 +136,19 @@ pub struct Task {
     pub slot: u64,
     /// Where it runs.
     pub node: NodeId,
-    /// Its address on each network.
+    /// Its address on each network; empty if its service is reached at its nodes.
     pub addresses: BTreeMap<NetworkId, IpAddr>,
+    /// Where its node publishes the port that its labels ask for; only if its service is reached at its nodes.
+    pub at_node: Option<AtNode>,
+}
+
+/// Where a node publishes a port of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AtNode {
+    /// The node's address; none if it is not known.
+    pub address: Option<IpAddr>,
+    /// The port there; none if there is none yet.
+    pub port: Option<NonZeroU16>,
 }
 
 /// A network that a proxy can join: an overlay of the whole swarm, and not the ingress network.

@@ -21,7 +21,7 @@ pub mod values;
 
 pub use addresses::Addresses;
 pub use bundle::{Bundle, File, SECRETS_DIRECTORY, SecretMount, Target};
-pub use desired::{BackendMode, Backends, Desired, Network, Request, Scale, Service, Shortage, Task};
+pub use desired::{AtNode, BackendMode, Backends, Desired, Network, Request, Scale, Service, Shortage, Task};
 pub use digest::Digest;
 pub use manifest::{Manifest, ManifestError, Publication};
 pub use names::{

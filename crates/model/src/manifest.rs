@@ -158,7 +158,7 @@ mod tests {
                     hosts: BTreeSet::from([Host::parse(&format!("{n}.example.org")).unwrap()]),
                     default_backend: false,
                     mode: BackendMode::Vip,
-                    network: NetworkId::new("network"),
+                    network: Some(NetworkId::new("network")),
                     endpoints: BTreeSet::from(["10.0.0.1:80".parse().unwrap()]),
                     options: crate::Options::default(),
                     secrets: crate::Secrets::new(),

@@ -45,8 +45,8 @@ pub struct Hold {
 pub struct Fragment {
     /// The digest of its contribution.
     pub digest: Digest,
-    /// The network that it was reached over.
-    pub network: NetworkId,
+    /// The network that it was reached over, if any.
+    pub network: Option<NetworkId>,
     /// If the words of the hold name one of its secrets: what it did with them
     /// ([`crate::Contribution::secrets_digest`]).
     pub named: Option<Digest>,

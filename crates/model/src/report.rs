@@ -32,6 +32,9 @@ pub struct ServiceReport {
     pub mode: Option<BackendMode>,
     /// The network chosen, and why.
     pub network: Option<NetworkChoice>,
+    /// Whether it is reached over none, but at its nodes, which publish its port.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub at_nodes: bool,
     /// Where its requests go.
     pub endpoints: BTreeSet<SocketAddr>,
     /// What the proxies are to do for it beyond that; every secret by its whole name.

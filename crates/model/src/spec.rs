@@ -28,8 +28,9 @@ pub struct Contribution {
     pub default_backend: bool,
     /// How the endpoints were found.
     pub mode: BackendMode,
-    /// The network it is reached over.
-    pub network: NetworkId,
+    /// The network it is reached over; none if it is reached at its nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkId>,
     /// Where its requests go; never empty.
     pub endpoints: BTreeSet<SocketAddr>,
     /// What it asks for beyond that; every secret by its whole name.

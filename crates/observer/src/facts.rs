@@ -3,17 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
 use model::values::SecretName;
-use model::{BackendMode, Backends, NetworkId, Request, Scale, SecretId, Service, Task, labels};
+use model::{AtNode, BackendMode, Backends, NetworkId, NodeId, Request, Scale, SecretId, Service, Task, labels};
 use swarm::{Class, DesiredState, Mode, Network, TaskState};
 use tokio::time::Instant;
 
 use crate::index::Candidate;
 use crate::lookups::Lookups;
 use crate::networks::Known;
+use crate::nodes::Nodes;
 use crate::request::Reading;
 use crate::secrets::whole_names;
 
@@ -55,8 +57,10 @@ pub(crate) enum TaskRead<'a> {
 pub(crate) enum Unread {
     /// One of its networks, by id or name, for this reason.
     Network(String, Option<Class>),
-    /// Its tasks, which nobody has listed before either.
+    /// Its tasks, which nobody has listed before either, or not for what is asked for now.
     Tasks,
+    /// The addresses of the nodes that it is reached at.
+    Nodes,
     /// Whether the secrets that it names exist.
     Secrets,
 }
@@ -70,6 +74,7 @@ impl fmt::Display for Unread {
             }
             Unread::Network(network, None) => write!(f, "its network {network} was not read"),
             Unread::Tasks => f.write_str("its tasks could not be listed"),
+            Unread::Nodes => f.write_str("the addresses of its nodes could not be listed"),
             Unread::Secrets => f.write_str("the secrets that it names could not be listed"),
         }
     }
@@ -80,10 +85,31 @@ pub(crate) fn task_mode(asked: &Result<Request, Vec<model::Problem>>) -> Option<
     asked.as_ref().ok().filter(|request| request.backend_mode == BackendMode::Task)
 }
 
+/// The port that a service is reached at on its nodes, if it is: those who publish it there rarely mean anything else,
+/// and Interlock took it for that. Whoever does names a network.
+fn port_at_nodes(read: &swarm::Service, reading: &Reading) -> Option<NonZeroU16> {
+    let request = task_mode(&reading.asked)?;
+    let published = request.network.is_none() && read.endpoint.host_ports.contains(&request.port.get());
+    published.then_some(request.port)
+}
+
+/// The nodes whose addresses the facts of a service depend on.
+pub(crate) fn node_ids(read: &swarm::Service, reading: &Reading, tasks: TaskRead<'_>) -> BTreeSet<NodeId> {
+    match (port_at_nodes(read, reading), tasks) {
+        (Some(_), TaskRead::Listed(tasks)) => {
+            tasks.iter().filter(|task| serves(task)).map(|task| task.node.clone()).collect()
+        }
+        _ => BTreeSet::new(),
+    }
+}
+
 /// The ids and names of the networks that the facts of a service depend on.
 pub(crate) fn network_keys(read: &swarm::Service, reading: &Reading, tasks: TaskRead<'_>) -> BTreeSet<String> {
     if reading.asked.is_err() {
         // It is refused whatever its networks are.
+        return BTreeSet::new();
+    }
+    if port_at_nodes(read, reading).is_some() {
         return BTreeSet::new();
     }
     let mut keys: BTreeSet<String> = read.networks.iter().cloned().collect();
@@ -128,6 +154,7 @@ impl Facts {
             },
         };
         let Candidate { read, reading } = candidate;
+        let at_nodes = port_at_nodes(&read, &reading).is_some();
         let service = Service {
             id: read.id.clone(),
             name: read.name.clone(),
@@ -138,6 +165,7 @@ impl Facts {
             asked: reading.asked,
             warnings: reading.warnings,
             scale,
+            at_nodes,
             networks: networks.keys().cloned().collect(),
             backends,
         };
@@ -193,7 +221,9 @@ fn find(
         Ok(Request { backend_mode: BackendMode::Vip, .. }) => {
             vip(read, scale, &joinable, previous.map(|facts| &facts.service.backends))
         }
-        Ok(Request { backend_mode: BackendMode::Task, .. }) => task_backends(tasks, &mut joinable, previous)?,
+        Ok(Request { backend_mode: BackendMode::Task, .. }) => {
+            task_backends(tasks, port_at_nodes(read, reading), &lookups.nodes, &mut joinable, previous)?
+        }
     };
     Ok(Found { networks: joinable, secrets, backends })
 }
@@ -236,13 +266,16 @@ fn vip(
 
 fn task_backends(
     read: TaskRead<'_>,
+    at_nodes: Option<NonZeroU16>,
+    nodes: &Nodes,
     joinable: &mut BTreeMap<NetworkId, Arc<Network>>,
     previous: Option<&Facts>,
 ) -> Result<Backends, Unread> {
     let (failed, known) = match read {
         TaskRead::Listed(listed) => {
+            let tasks = listed.iter().filter(|task| serves(task));
             let mut tasks: Vec<Task> =
-                listed.iter().filter(|task| serves(task)).map(|task| task_of(task, joinable)).collect();
+                tasks.map(|task| task_of(task, at_nodes, nodes, joinable)).collect::<Result<_, _>>()?;
             tasks.sort_by(|one, other| one.id.cmp(&other.id));
             return Ok(Backends::Tasks { tasks, stale: false });
         }
@@ -254,7 +287,9 @@ fn task_backends(
         return Ok(Backends::Tasks { tasks: Vec::new(), stale: true });
     };
     match (task_mode(&previous.service.asked), &previous.service.backends) {
-        (Some(_), Backends::Tasks { tasks, stale }) => {
+        (Some(before), Backends::Tasks { tasks, stale })
+            if at_nodes == previous.service.at_nodes.then_some(before.port) =>
+        {
             for id in tasks.iter().flat_map(|task| task.addresses.keys()) {
                 if let Some(network) = previous.networks.get(id) {
                     joinable.insert(id.clone(), Arc::clone(network));
@@ -262,7 +297,7 @@ fn task_backends(
             }
             Ok(Backends::Tasks { tasks: tasks.clone(), stale: *stale || failed })
         }
-        // It was in VIP mode or refused until now.
+        // It was in VIP mode, refused, or reached in another way until now.
         (_, Backends::Tasks { .. } | Backends::Vip { .. } | Backends::Unread { .. }) => Err(Unread::Tasks),
     }
 }
@@ -272,7 +307,19 @@ fn serves(task: &swarm::Task) -> bool {
     task.state == TaskState::Running && task.desired == DesiredState::Running
 }
 
-fn task_of(task: &swarm::Task, joinable: &BTreeMap<NetworkId, Arc<Network>>) -> Task {
+fn task_of(
+    task: &swarm::Task,
+    at_nodes: Option<NonZeroU16>,
+    nodes: &Nodes,
+    joinable: &BTreeMap<NetworkId, Arc<Network>>,
+) -> Result<Task, Unread> {
+    let at_node = match at_nodes {
+        Some(port) => Some(AtNode {
+            address: nodes.address(&task.node).ok_or(Unread::Nodes)?,
+            port: task.host_ports.get(&port.get()).copied().and_then(NonZeroU16::new),
+        }),
+        None => None,
+    };
     let mut addresses: BTreeMap<NetworkId, IpAddr> = BTreeMap::new();
     for attachment in &task.attachments {
         if joinable.contains_key(&attachment.network) {
@@ -280,7 +327,7 @@ fn task_of(task: &swarm::Task, joinable: &BTreeMap<NetworkId, Arc<Network>>) -> 
             addresses.entry(attachment.network.clone()).or_insert(attachment.address);
         }
     }
-    Task { id: task.id.clone(), slot: task.slot, node: task.node.clone(), addresses }
+    Ok(Task { id: task.id.clone(), slot: task.slot, node: task.node.clone(), addresses, at_node })
 }
 
 #[cfg(test)]
@@ -415,6 +462,67 @@ mod tests {
         assert_eq!(turned.unwrap_err(), Unread::Tasks);
         let new = facts(service("web").task().build(), TaskRead::Failed, None).unwrap();
         assert_eq!(new.service.backends, Backends::Tasks { tasks: Vec::new(), stale: true });
+    }
+
+    #[test]
+    fn a_service_is_reached_at_its_nodes_if_they_publish_its_port_and_no_network_is_named() {
+        let at_nodes = |read: swarm::Service| {
+            let reading = request::read(&read).unwrap();
+            port_at_nodes(&read, &reading).map(NonZeroU16::get)
+        };
+        let other = |service: &mut swarm::Service| service.endpoint.host_ports = [81].into();
+        for (what, service, expected) in [
+            ("in task mode", service("web").task().at_nodes(), Some(80)),
+            ("with a network named", service("web").task().at_nodes().labels(&[("network", "app")]), None),
+            ("in VIP mode", service("web").vip().at_nodes(), None),
+            ("another port", service("web").task().with(other), None),
+            ("no port", service("web").task(), None),
+            ("refused", service("web").task().at_nodes().labels(&[("port", "x")]), None),
+        ] {
+            assert_eq!(at_nodes(service.build()), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn tasks_are_known_at_their_nodes_and_their_networks_are_nobodys_business() {
+        let read = service("web").task().at_nodes().scale(3, 3).with(|s| s.networks.push("unknown".into())).build();
+        let mut tasks: Vec<swarm::Task> = (1..=3).map(|slot| task(&read, slot)).collect();
+        tasks[0].host_ports = [(80, 32768), (81, 32769)].into();
+        tasks[1].node = "elsewhere".into();
+        tasks[1].host_ports = [(80, 80)].into();
+        let reading = || request::read(&read).unwrap();
+        assert_eq!(network_keys(&read, &reading(), TaskRead::Listed(&tasks)), BTreeSet::new());
+        let nodes = BTreeSet::from(["elsewhere".into(), "node".into()]);
+        assert_eq!(node_ids(&read, &reading(), TaskRead::Listed(&tasks)), nodes);
+        assert_eq!(node_ids(&read, &reading(), TaskRead::NotAsked), BTreeSet::new());
+        let facts = |lookups: &Lookups, tasks, previous| {
+            let candidate = Candidate { read: read.clone(), reading: reading() };
+            Facts::new(candidate, tasks, lookups, previous, Instant::now())
+        };
+        let mut lookups = lookups();
+        let unread = facts(&lookups, TaskRead::Listed(&tasks), None).unwrap();
+        let reason = "the addresses of its nodes could not be listed".to_owned();
+        assert_eq!(unread.service.backends, Backends::Unread { reason });
+        let address: IpAddr = "172.20.0.4".parse().unwrap();
+        lookups.nodes.learn(&nodes, vec![swarm::Node { id: "node".into(), address: Some(address) }]);
+        let known = facts(&lookups, TaskRead::Listed(&tasks), None).unwrap();
+        assert!(known.service.at_nodes && known.service.networks.is_empty() && known.networks.is_empty());
+        let Backends::Tasks { tasks: found, stale: false } = &known.service.backends else { panic!("{known:?}") };
+        let at = |address, port| Some(AtNode { address, port: NonZeroU16::new(port) });
+        let expected = [at(Some(address), 32768), at(None, 80), at(Some(address), 0)];
+        assert_eq!(found.iter().map(|task| task.at_node).collect::<Vec<_>>(), expected);
+        // A list that fails leaves them as they were.
+        let stale = facts(&lookups, TaskRead::Failed, Some(&known)).unwrap();
+        assert_eq!(stale.service.backends, Backends::Tasks { tasks: found.clone(), stale: true });
+    }
+
+    #[test]
+    fn tasks_that_are_reached_in_another_way_by_now_must_be_listed_again() {
+        let start = service("web").task().build();
+        let listed = [task(&start, 1)];
+        let before = facts(start, TaskRead::Listed(&listed), None).unwrap();
+        let now = service("web").task().at_nodes().build();
+        assert_eq!(facts(now, TaskRead::Failed, Some(&before)).unwrap_err(), Unread::Tasks);
     }
 
     #[test]

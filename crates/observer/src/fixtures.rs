@@ -46,6 +46,12 @@ impl Builder {
         self.labels(&[("hosts", "a.local"), ("port", "80")])
     }
 
+    /// Its port 80 is published on the nodes.
+    pub(crate) fn at_nodes(mut self) -> Self {
+        self.0.endpoint.host_ports.insert(80);
+        self
+    }
+
     pub(crate) fn scale(mut self, replicas: u64, running: u64) -> Self {
         self.0.mode = Mode::Replicated(replicas);
         self.0.running = Some(RunningCount { running, desired: replicas });
@@ -115,6 +121,7 @@ pub(crate) fn task(service: &Service, slot: u64) -> Task {
         state: TaskState::Running,
         desired: DesiredState::Running,
         error: None,
+        host_ports: BTreeMap::new(),
         attachments: vec![Attachment {
             network: NetworkId::new("app-id"),
             address: format!("10.0.1.{}", 10 + slot).parse().unwrap(),

@@ -20,6 +20,7 @@ mod index;
 mod laws;
 mod lookups;
 mod networks;
+mod nodes;
 mod observer;
 mod reading;
 pub mod request;

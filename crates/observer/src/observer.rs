@@ -45,8 +45,8 @@ impl Default for Settings {
     }
 }
 
-/// An answer "no such network", and one found by name, are asked for again this often even if no event says
-/// that networks changed.
+/// The addresses of nodes, an answer "no such network", and one found by name, are asked for again this often even if no event says
+/// that they changed.
 const DOUBT: Duration = Duration::from_secs(60);
 
 /// Says what the cluster asks for, for as long as [`driver::run`] runs it.
@@ -286,7 +286,10 @@ impl<S: swarm::Read + swarm::Watch> Observer<S> {
         match event {
             Some(Ok(Event::Established)) => {}
             Some(Ok(Event::Changed(EventKind::Service(_)))) => self.wake(false),
-            Some(Ok(Event::Changed(EventKind::Node))) => self.wake(true),
+            Some(Ok(Event::Changed(EventKind::Node))) => {
+                self.lookups.nodes.doubt();
+                self.wake(true);
+            }
             Some(Ok(Event::Changed(EventKind::Network))) => {
                 if self.lookups.networks.forget_doubtful() {
                     self.wake(false);
@@ -360,6 +363,7 @@ impl<S: swarm::Read + swarm::Watch> Level for Observer<S> {
         let started = Instant::now();
         if started.duration_since(self.doubted_at) >= DOUBT {
             self.lookups.networks.forget_doubtful();
+            self.lookups.nodes.doubt();
             self.doubted_at = started;
         }
         let scope = self.scope(started);

@@ -7,10 +7,11 @@ use futures::StreamExt;
 use model::ServiceId;
 use swarm::{Class, Error, Mode, TasksOf, UpdateState};
 
-use crate::facts::{Facts, network_keys, secret_names, task_mode};
+use crate::facts::{Facts, network_keys, node_ids, secret_names, task_mode};
 use crate::index::{Index, Listing, TaskReads, tasks_of};
 use crate::lookups::Lookups;
 use crate::networks::Networks;
+use crate::nodes::Nodes;
 use crate::secrets::Secrets;
 
 /// The tasks of up to so many services are listed singly, those of more in one call for all: that one brings
@@ -53,7 +54,7 @@ pub(crate) async fn read(
     lookups: &mut Lookups,
     scope: &Scope,
 ) -> swarm::Result<Reading> {
-    let Lookups { networks, secrets } = lookups;
+    let Lookups { networks, nodes, secrets } = lookups;
     let listing = match scope {
         Scope::Everything | Scope::Services(_) => Listing::whole(swarm.services().await?, index.proxies()),
         Scope::Tasks(ids) => Listing::again(index, ids),
@@ -69,6 +70,7 @@ pub(crate) async fn read(
     if *scope == Scope::Everything {
         networks.keep(&wanted);
     }
+    lookup_errors.extend(read_nodes(swarm, nodes, &listing, &tasks).await);
     lookup_errors.extend(read_secrets(swarm, secrets, &listing, scope).await);
     Ok(Reading { listing, tasks, errors, lookup_errors })
 }
@@ -159,6 +161,32 @@ async fn read_networks(swarm: &impl swarm::Read, networks: &mut Networks, wanted
         }
     }
     errors
+}
+
+/// Lists the nodes, if a candidate is reached at some that the last list does not tell of. Answers what failed.
+async fn read_nodes(
+    swarm: &impl swarm::Read,
+    nodes: &mut Nodes,
+    listing: &Listing,
+    tasks: &TaskReads,
+) -> Option<Error> {
+    let candidates = listing.candidates.iter();
+    let wanted: BTreeSet<_> = candidates
+        .flat_map(|(id, candidate)| node_ids(&candidate.read, &candidate.reading, tasks_of(tasks, id)))
+        .collect();
+    if !nodes.must_be_read(&wanted) {
+        return None;
+    }
+    match swarm.nodes().await {
+        Ok(list) => nodes.learn(&wanted, list),
+        Err(error) if error.class == Class::Refused => {
+            if nodes.refuse(&wanted) {
+                tracing::warn!(%error, "services are not reached at nodes whose addresses were never seen");
+            }
+        }
+        Err(error) => return Some(error),
+    }
+    None
 }
 
 /// Lists the secrets, if a candidate names any and the last list does not tell. Answers what failed.

@@ -168,6 +168,7 @@ fn service_routing(old: &model::Service, new: &model::Service) -> Option<Routing
         warnings,
         scale,
         networks,
+        at_nodes,
         backends,
     } = old;
     debug_assert!(
@@ -190,7 +191,7 @@ fn service_routing(old: &model::Service, new: &model::Service) -> Option<Routing
         (Scale::Zero, Scale::AtLeastOne) => return Some(Routing::ScaledUp),
         (Scale::Zero, Scale::Zero) | (Scale::AtLeastOne, Scale::AtLeastOne) => {}
     }
-    if *networks != new.networks {
+    if *networks != new.networks || *at_nodes != new.at_nodes {
         return Some(Routing::NetworkChanged);
     }
     match (backends, &new.backends) {
@@ -333,6 +334,7 @@ mod tests {
 
     fn facts_with(read: Service, secrets: &[swarm::Secret], previous: Option<&Facts>) -> Facts {
         let mut lookups = Lookups::default();
+        lookups.nodes.learn(&["node".into()].into(), Vec::new());
         for network in [overlay("app"), overlay("other")] {
             lookups.networks.learn(network.id.as_str().to_owned(), Some(network));
         }
@@ -456,6 +458,15 @@ mod tests {
         assert_eq!(judge(task_mode(), task_mode().scale(4, 2)), Significance::Spared(Spared::Replicas));
         assert_eq!(judge(task_mode(), task_mode().scale(4, 3)), Significance::Routing(Routing::TasksChanged));
         assert_eq!(judge(task_mode(), task_mode().scale(0, 0)), Significance::Routing(Routing::ScaledToZero));
+    }
+
+    #[test]
+    fn a_port_on_nodes_reaches_routing_only_if_it_is_the_one_that_is_asked_for() {
+        let task_mode = || service("web").task();
+        let other = |s: &mut Service| s.endpoint.host_ports = [81].into();
+        assert_eq!(judge(task_mode(), task_mode().with(other)), Significance::Spared(Spared::Other));
+        assert_eq!(judge(task_mode(), task_mode().at_nodes()), Significance::Routing(Routing::NetworkChanged));
+        assert_eq!(judge(vip(), vip().at_nodes()), Significance::Spared(Spared::Other));
     }
 
     #[test]

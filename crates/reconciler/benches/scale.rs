@@ -71,6 +71,7 @@ fn desired(services: u32) -> Desired {
                 slot: u64::from(task),
                 node: "node".into(),
                 addresses: BTreeMap::from([(network.clone(), address(number * 32 + task))]),
+                at_node: None,
             };
             Backends::Tasks { tasks: (1..=TASKS).map(task).collect(), stale: false }
         };
@@ -92,6 +93,7 @@ fn desired(services: u32) -> Desired {
             }),
             warnings: Vec::new(),
             scale: Scale::AtLeastOne,
+            at_nodes: false,
             networks: BTreeSet::from([network.clone()]),
             backends,
         }

@@ -169,8 +169,8 @@ fn check_services(spec: &ProxySpec, violations: &mut Vec<Violation>) {
         if spec.endpoints.get(id) != Some(&from.endpoints) {
             violations.push(Violation::OtherEndpoints(id.clone()));
         }
-        if !spec.networks.contains(&from.network) {
-            violations.push(Violation::NetworkMissing(id.clone(), from.network.clone()));
+        if let Some(network) = from.network.as_ref().filter(|network| !spec.networks.contains(*network)) {
+            violations.push(Violation::NetworkMissing(id.clone(), network.clone()));
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::endpoints::{self, Found};
 use crate::groups::{self, Contributions, Grouped};
 use crate::holds::{Holds, Standing};
 use crate::joining;
-use crate::network::{self, Question};
+use crate::network::{self, Chosen, Question};
 use crate::nginx;
 use crate::room;
 use crate::secrets;
@@ -91,7 +91,7 @@ impl<'a> Live<'a> {
             }
             Some(Published::Live { manifest, last_good, holds }) => {
                 let services = manifest.services.values().chain(last_good.services.values());
-                let networks = services.map(|publication| &publication.contribution.network).collect();
+                let networks = services.filter_map(|publication| publication.contribution.network.as_ref()).collect();
                 Ok(Self { manifest: Some(manifest), last_good: Some(last_good), holds, networks })
             }
         }
@@ -114,6 +114,7 @@ fn blank(service: &Service) -> ServiceReport {
         default_backend: false,
         mode: None,
         network: None,
+        at_nodes: false,
         endpoints: BTreeSet::new(),
         options: Options::default(),
         tasks: Vec::new(),
@@ -167,7 +168,7 @@ fn decide(
         return stay(live.contribution(&service.id), reason, about);
     }
     let contribution = contribute(service, request, desired, cluster_settings, live, about)?;
-    let network = desired.networks.get(&contribution.network);
+    let network = contribution.network.as_ref().and_then(|id| desired.networks.get(id));
     match network.and_then(|network| room::lacking(cluster, network, &live.networks)) {
         None => Some(contribution),
         Some(problem) => keep_off(live.contribution(&service.id), problem, about),
@@ -184,23 +185,27 @@ fn contribute(
     about: &mut ServiceReport,
 ) -> Option<Contribution> {
     let live = live.contribution(&service.id);
-    let chosen = network::choose(&Question {
-        networks: &service.networks,
-        known: &desired.networks,
-        fixed: settings.networks.as_ref(),
-        label: request.network.as_deref(),
-        stack: service.stack.as_deref(),
-        live: live.map(|live| &live.network),
-    });
-    let chosen = match chosen {
-        Ok(chosen) => chosen,
-        Err(problem) => {
-            about.problems.push(problem);
-            return None;
+    about.at_nodes = service.at_nodes;
+    if !service.at_nodes {
+        let chosen = network::choose(&Question {
+            networks: &service.networks,
+            known: &desired.networks,
+            fixed: settings.networks.as_ref(),
+            label: request.network.as_deref(),
+            stack: service.stack.as_deref(),
+            live: live.and_then(|live| live.network.as_ref()),
+        });
+        match chosen {
+            Ok(Chosen { choice, warning }) => {
+                about.network = Some(choice);
+                about.warnings.extend(warning);
+            }
+            Err(problem) => {
+                about.problems.push(problem);
+                return None;
+            }
         }
-    };
-    about.network = Some(chosen.choice.clone());
-    about.warnings.extend(chosen.warning);
+    }
     let (options, secrets, waits) = match secrets::resolve(&request.options, service.stack.as_deref(), &desired.secrets)
     {
         Ok((options, secrets)) => (options, secrets, false),
@@ -211,7 +216,7 @@ fn contribute(
             (live.options.clone(), live.secrets.clone(), true)
         }
     };
-    match endpoints::find(service, request.port, &chosen.choice, live) {
+    match endpoints::find(service, request.port, about.network.as_ref(), live) {
         Found::Never(problem) => {
             about.problems.push(problem);
             None
@@ -235,7 +240,7 @@ fn contribute(
                 hosts: request.hosts.clone(),
                 default_backend: request.default_backend,
                 mode: request.backend_mode,
-                network: chosen.choice.id,
+                network: about.network.as_ref().map(|network| network.id.clone()),
                 endpoints,
                 options,
                 secrets,
@@ -397,7 +402,7 @@ fn assemble(cluster: &ClusterName, contributions: Contributions, report: &mut Re
         default_backend,
         endpoints: contributions.iter().map(|(id, from)| (id.clone(), from.endpoints.clone())).collect(),
         secrets: contributions.values().flat_map(|from| from.secrets.clone()).collect(),
-        networks: contributions.values().map(|from| from.network.clone()).collect(),
+        networks: contributions.values().filter_map(|from| from.network.clone()).collect(),
         contributions,
     }
 }

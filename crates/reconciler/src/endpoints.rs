@@ -1,11 +1,12 @@
-//! Where a service's requests go on the chosen network.
+//! Where a service's requests go: on the chosen network, or at its nodes.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 
 use model::{
-    BackendMode, Backends, Code, Contribution, NetworkChoice, Problem, Scale, Service, Task, TaskVerdict, labels,
+    AtNode, BackendMode, Backends, Code, Contribution, NetworkChoice, Problem, Scale, Service, Task, TaskVerdict,
+    labels,
 };
 
 /// What was found. `tasks` is for explanations and empty in VIP mode.
@@ -20,25 +21,35 @@ pub(crate) enum Found {
 }
 
 /// Finds the endpoints of `service`, whose live route, if it has one, is `live`.
-pub(crate) fn find(service: &Service, port: NonZeroU16, network: &NetworkChoice, live: Option<&Contribution>) -> Found {
+/// It is reached over `network`, or, without one, at its nodes.
+pub(crate) fn find(
+    service: &Service,
+    port: NonZeroU16,
+    network: Option<&NetworkChoice>,
+    live: Option<&Contribution>,
+) -> Found {
     match &service.backends {
         Backends::Vip { addresses, has_run } => {
             let reason = match vip_standing(service.scale, *has_run, live) {
                 Ok(reason) => reason.to_owned(),
                 Err(reason) => return Found::None { reason: reason.to_owned(), tasks: Vec::new(), warning: None },
             };
-            match addresses.get(&network.id) {
+            let vip = network.and_then(|network| addresses.get(&network.id));
+            match vip {
                 Some(address) => Found::Some {
                     endpoints: BTreeSet::from([SocketAddr::new(*address, port.get())]),
                     reason,
                     tasks: Vec::new(),
                     warning: None,
                 },
-                None => Found::Never(
-                    Problem::new(Code::NoVip, format!("the service has no VIP on its network {}", network.name))
-                        .at(labels::BACKEND_MODE, BackendMode::Vip.as_str())
-                        .allowed("task, or a service with endpoint_mode vip"),
-                ),
+                None => {
+                    let network = network.map_or(String::new(), |network| format!(" on its network {}", network.name));
+                    Found::Never(
+                        Problem::new(Code::NoVip, format!("the service has no VIP{network}"))
+                            .at(labels::BACKEND_MODE, BackendMode::Vip.as_str())
+                            .allowed("task, or a service with endpoint_mode vip"),
+                    )
+                }
             }
         }
         // Whoever asks has dealt with it: its networks are not known either.
@@ -53,10 +64,13 @@ pub(crate) fn find(service: &Service, port: NonZeroU16, network: &NetworkChoice,
                 let reason = match (service.scale, verdicts.len()) {
                     (Scale::Zero, 0) => "0 replicas are wanted".to_owned(),
                     (Scale::AtLeastOne, 0) => "no task runs".to_owned(),
-                    (_, count) => {
-                        let tasks = if count == 1 { "its task has" } else { "its tasks have" };
-                        format!("no task runs with an address: {tasks} none on the network {}", network.name)
-                    }
+                    (_, count) => match network {
+                        Some(network) => {
+                            let tasks = if count == 1 { "its task has" } else { "its tasks have" };
+                            format!("no task runs with an address: {tasks} none on the network {}", network.name)
+                        }
+                        None => format!("no task is reached at its node: {}", verdicts[0].reason),
+                    },
                 };
                 return Found::None { reason, tasks: verdicts, warning };
             }
@@ -80,19 +94,25 @@ fn vip_standing(scale: Scale, has_run: bool, live: Option<&Contribution>) -> Res
     }
 }
 
-fn verdict(task: &Task, port: NonZeroU16, network: &NetworkChoice) -> TaskVerdict {
-    match task.addresses.get(&network.id) {
-        Some(address) => TaskVerdict {
-            id: task.id.clone(),
-            endpoint: Some(SocketAddr::new(*address, port.get())),
-            reason: "runs".to_owned(),
+fn verdict(task: &Task, port: NonZeroU16, network: Option<&NetworkChoice>) -> TaskVerdict {
+    let found = match network {
+        Some(network) => match task.addresses.get(&network.id) {
+            Some(address) => Ok(SocketAddr::new(*address, port.get())),
+            None => Err(format!("has no address on the network {}", network.name)),
         },
-        None => TaskVerdict {
-            id: task.id.clone(),
-            endpoint: None,
-            reason: format!("has no address on the network {}", network.name),
+        None => match task.at_node {
+            Some(AtNode { address: Some(address), port: Some(published) }) => {
+                Ok(SocketAddr::new(address, published.get()))
+            }
+            Some(AtNode { port: None, .. }) => Err(format!("its node has not published its port {port} yet")),
+            Some(AtNode { address: None, .. }) | None => Err("the address of its node is not known".to_owned()),
         },
-    }
+    };
+    let (endpoint, reason) = match found {
+        Ok(endpoint) => (Some(endpoint), "runs".to_owned()),
+        Err(reason) => (None, reason),
+    };
+    TaskVerdict { id: task.id.clone(), endpoint, reason }
 }
 
 #[cfg(test)]
@@ -103,7 +123,8 @@ mod tests {
     fn check(service: &Service, live: Option<&Contribution>, expect: &str) {
         let network = NetworkChoice { id: "n1".into(), name: "app".into(), reason: String::new() };
         let port = NonZeroU16::new(80).unwrap();
-        let found = match find(service, port, &network, live) {
+        let network = (!service.at_nodes).then_some(&network);
+        let found = match find(service, port, network, live) {
             Found::Some { endpoints, reason, warning, .. } => {
                 format!("{endpoints:?}, {reason}{}", warning.map_or(String::new(), |w| format!(", {}", w.code)))
             }
@@ -162,5 +183,30 @@ mod tests {
             None,
             "none, no task runs with an address: its task has none on the network app",
         );
+    }
+
+    #[test]
+    fn tasks_are_reached_at_their_nodes_where_these_publish_them() {
+        let task = |id: &str, address: Option<&str>, port: u16| Task {
+            at_node: Some(AtNode { address: address.map(|text| text.parse().unwrap()), port: NonZeroU16::new(port) }),
+            addresses: [("n1".into(), "10.0.0.3".parse().unwrap())].into(),
+            ..task(id, "n1", "10.0.0.3")
+        };
+        let service = |tasks: &[Task]| {
+            let mut service = tasks_service("a", "a.local", "n1", &[]);
+            service.at_nodes = true;
+            service.backends = Backends::Tasks { tasks: tasks.to_vec(), stale: false };
+            service
+        };
+        let one = task("t1", Some("172.20.0.4"), 32768);
+        let (unpublished, unknown) = (task("t2", Some("172.20.0.4"), 0), task("t3", None, 32769));
+        check(&service(std::slice::from_ref(&one)), None, "{172.20.0.4:32768}, 1 task runs");
+        let other = task("t4", Some("172.20.0.4"), 32770);
+        let all = [one, unpublished.clone(), unknown.clone(), other];
+        check(&service(&all), None, "{172.20.0.4:32768, 172.20.0.4:32770}, 2 tasks run");
+        let expect = "none, no task is reached at its node: its node has not published its port 80 yet";
+        check(&service(&[unpublished]), None, expect);
+        check(&service(&[unknown]), None, "none, no task is reached at its node: the address of its node is not known");
+        check(&service(&[]), None, "none, no task runs");
     }
 }

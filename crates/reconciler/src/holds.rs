@@ -75,7 +75,8 @@ impl<'a> Holds<'a> {
         last_good: &'a Manifest,
         holds: &'a [Hold],
     ) -> Self {
-        let known = last_good.services.values().map(|publication| &publication.contribution.network).collect();
+        let known =
+            last_good.services.values().filter_map(|publication| publication.contribution.network.as_ref()).collect();
         let mut weighed = Self { last_good, cases: Vec::new(), known, out: BTreeSet::new() };
         if holds.is_empty() {
             return weighed;
@@ -87,7 +88,7 @@ impl<'a> Holds<'a> {
             if named {
                 present.insert(Unit::Secrets(contribution.secrets_digest()));
             }
-            present.insert(Unit::Network(contribution.network.clone()));
+            present.extend(contribution.network.clone().map(Unit::Network));
             present.insert(Unit::Service(id.clone(), contribution.digest()));
         }
         // What somebody decided is no evidence of a failure.
@@ -108,8 +109,9 @@ impl<'a> Holds<'a> {
             return Case { hold, suspicion: Suspicion::Named, suspects: named };
         }
         let fragments = hold.fragments.iter();
-        let joined = fragments.clone().filter(|(_, fragment)| !self.known.contains(&fragment.network));
-        let joined: BTreeSet<Unit> = joined.map(|(_, fragment)| Unit::Network(fragment.network.clone())).collect();
+        let networks = fragments.clone().filter_map(|(_, fragment)| fragment.network.as_ref());
+        let joined = networks.filter(|network| !self.known.contains(network));
+        let joined: BTreeSet<Unit> = joined.cloned().map(Unit::Network).collect();
         if !joined.is_empty() {
             return Case { hold, suspicion: Suspicion::Joined, suspects: joined };
         }
@@ -151,7 +153,7 @@ impl<'a> Holds<'a> {
                 // Another set of tasks on a network that is full is no new evidence.
                 Suspicion::Joined => {
                     let same = fragment.filter(|fragment| fragment.network == contribution.network);
-                    same.map(|fragment| Unit::Network(fragment.network.clone()))
+                    same.and_then(|fragment| fragment.network.clone()).map(Unit::Network)
                 }
                 // A service that changed since is heard anew.
                 Suspicion::Changed => {
@@ -194,7 +196,9 @@ mod tests {
         let hold = |n: Option<u8>| Hold {
             generation: Digest::of(b"held"),
             fragments: n
-                .map(|n| (id.clone(), Fragment { digest: version(n).digest(), network: "n1".into(), named: None }))
+                .map(|n| {
+                    (id.clone(), Fragment { digest: version(n).digest(), network: Some("n1".into()), named: None })
+                })
                 .into_iter()
                 .collect::<BTreeMap<_, _>>(),
             reason: format!("{n:?} failed"),
@@ -331,7 +335,10 @@ mod tests {
             fragments: names
                 .iter()
                 .map(|name| {
-                    ((*name).into(), Fragment { digest: version(name).digest(), network: "n1".into(), named: None })
+                    (
+                        (*name).into(),
+                        Fragment { digest: version(name).digest(), network: Some("n1".into()), named: None },
+                    )
                 })
                 .collect(),
             reason: "failed".into(),

@@ -15,20 +15,21 @@ pub(crate) fn waiting(
     last_good: &Manifest,
 ) -> BTreeMap<ServiceId, NetworkId> {
     let networks = |manifest: &Manifest| -> BTreeSet<NetworkId> {
-        manifest.services.values().map(|publication| publication.contribution.network.clone()).collect()
+        manifest.services.values().filter_map(|publication| publication.contribution.network.clone()).collect()
     };
     let (known, tried) = (networks(last_good), networks(live));
-    let is_new = |from: &Arc<Contribution>| !known.contains(&from.network) && !tried.contains(&from.network);
-    let new = contributions.iter().filter(|(_, from)| is_new(from));
+    let is_new = |network: &&NetworkId| !known.contains(*network) && !tried.contains(*network);
+    let on = contributions.iter().filter_map(|(id, from)| Some((id, from, from.network.as_ref()?)));
+    let new = on.filter(|(_, _, network)| is_new(network));
     // One that joins already is waited for; else the oldest service's network is next.
     let next = match tried.difference(&known).next() {
         Some(joining) => joining,
-        None => match new.clone().min_by_key(|(id, from)| (from.created_at, *id)) {
-            Some((_, from)) => &from.network,
+        None => match new.clone().min_by_key(|(id, from, _)| (from.created_at, *id)) {
+            Some((_, _, network)) => network,
             None => return BTreeMap::new(),
         },
     };
-    new.filter(|(_, from)| from.network != *next).map(|(id, _)| (id.clone(), next.clone())).collect()
+    new.filter(|(_, _, network)| *network != next).map(|(id, ..)| (id.clone(), next.clone())).collect()
 }
 
 #[cfg(test)]

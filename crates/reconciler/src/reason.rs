@@ -73,7 +73,10 @@ fn changed(old: &Contribution, new: &Contribution, desired: &Desired) -> String 
         parts.push(format!("{name} is {} default backend", if *default_backend { "now a" } else { "no longer a" }));
     }
     if *network != old.network {
-        parts.push(format!("{name} is reached over the network {}", network_name(desired, network)));
+        parts.push(match network {
+            Some(network) => format!("{name} is reached over the network {}", network_name(desired, network)),
+            None => format!("{name} is reached at its nodes"),
+        });
     }
     if *mode != old.mode {
         parts.push(format!("{name} is now in {} mode", mode.as_str()));
@@ -101,11 +104,13 @@ fn changed(old: &Contribution, new: &Contribution, desired: &Desired) -> String 
 
 /// The networks that nothing live uses, each with the first service that needs it.
 fn joined<'a>(live: &Manifest, spec: &'a ProxySpec) -> Vec<(&'a NetworkId, &'a str)> {
-    let used: BTreeSet<&NetworkId> = live.services.values().map(|service| &service.contribution.network).collect();
+    let used: BTreeSet<&NetworkId> =
+        live.services.values().filter_map(|service| service.contribution.network.as_ref()).collect();
     let mut joined: Vec<(&NetworkId, &str)> = Vec::new();
     for from in spec.contributions.values() {
-        if !used.contains(&from.network) && joined.iter().all(|(network, _)| **network != from.network) {
-            joined.push((&from.network, &from.name));
+        let Some(needed) = &from.network else { continue };
+        if !used.contains(needed) && joined.iter().all(|(network, _)| *network != needed) {
+            joined.push((needed, &from.name));
         }
     }
     joined

@@ -48,6 +48,7 @@ fn service(name: &str, hosts: &str, network: &str, mode: BackendMode, backends: 
         }),
         warnings: Vec::new(),
         scale: Scale::AtLeastOne,
+        at_nodes: false,
         networks: BTreeSet::from([network.into()]),
         backends,
     }
@@ -70,6 +71,7 @@ pub(crate) fn task(id: &str, network: &str, address: &str) -> Task {
         slot: 1,
         node: "node".into(),
         addresses: BTreeMap::from([(network.into(), address.parse().unwrap())]),
+        at_node: None,
     }
 }
 
@@ -106,7 +108,7 @@ pub(crate) fn contribution(name: &str, hosts: &str, mode: BackendMode, network: 
         hosts: hosts.split(',').filter(|host| !host.is_empty()).map(|host| Host::parse(host).unwrap()).collect(),
         default_backend: hosts.is_empty(),
         mode,
-        network: network.into(),
+        network: Some(network.into()),
         endpoints: BTreeSet::from([endpoint.parse().unwrap()]),
         options: Options::default(),
         secrets: Secrets::new(),

@@ -16,7 +16,7 @@ use serde_json::Value;
 pub use error::{Class, Error, Result};
 pub use types::{
     Attachment, Config, DesiredState, Endpoint, EndpointMode, Event, EventKind, Identity, Mode, Network, NewConfig,
-    Pool, RawService, RegistryAuth, RunningCount, Secret, Service, Subnet, Task, TaskState, TasksOf, UpdateState,
+    Node, Pool, RawService, RegistryAuth, RunningCount, Secret, Service, Subnet, Task, TaskState, TasksOf, UpdateState,
     UpdateStatus,
 };
 
@@ -42,6 +42,9 @@ pub trait Read: Clone + Send + Sync + 'static {
     /// of these the first [`limits::LOG_BYTES`]. Its node is asked, so it can take long, and a log driver that cannot
     /// be read says nothing. Characters are not checked: it is what a program wrote.
     fn task_log(&self, task: &TaskId) -> impl Future<Output = Result<String>> + Send;
+
+    /// The nodes of the cluster (`GET /nodes`).
+    fn nodes(&self) -> impl Future<Output = Result<Vec<Node>>> + Send;
 
     /// One network by its whole id or name; `None` if there is none. The list of networks is not offered: it
     /// can answer 200 with half of them. Without a leader the Engine says 404 for networks that exist [seen on

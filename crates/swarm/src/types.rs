@@ -1,6 +1,6 @@
 //! What the Engine tells, reduced to what Dovetail asks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -77,6 +77,8 @@ pub struct Endpoint {
     /// The virtual addresses that Swarm gave it. The ingress network's may be among them, and an entry
     /// without an address is left out.
     pub vips: BTreeMap<NetworkId, IpAddr>,
+    /// The container's TCP ports that its spec publishes on the node of each task (`mode=host`).
+    pub host_ports: BTreeSet<u16>,
 }
 
 /// VIP or DNS round robin.
@@ -120,6 +122,9 @@ pub struct Task {
     pub error: Option<String>,
     /// Its addresses.
     pub attachments: Vec<Attachment>,
+    /// Where its node publishes its TCP ports (`mode=host`), by the container's; the lowest, where there are several.
+    /// Empty before it runs.
+    pub host_ports: BTreeMap<u16, u16>,
     /// The spec that it was made from, as the Engine wrote it (`Task.Spec`). Only a task history has it: in
     /// [`crate::Read::tasks`] it is `null`, since 100,000 specs are most of 125 MiB.
     pub spec: Arc<Value>,
@@ -164,6 +169,15 @@ pub enum DesiredState {
     Running,
     /// It should be gone, in one way or another.
     Gone,
+}
+
+/// A node of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its id.
+    pub id: NodeId,
+    /// Where other nodes find it; none if the Engine does not say, or says what only the node itself could use.
+    pub address: Option<IpAddr>,
 }
 
 /// A network.

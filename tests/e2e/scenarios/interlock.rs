@@ -2,8 +2,10 @@
 //! list. Where Dovetail differs on purpose, the difference is what is asserted, and the migration guide says so.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use tokio::time::Instant;
 
 use crate::support::wait::{self, SECOND};
 use crate::support::world::World;
@@ -78,6 +80,68 @@ pub async fn over_http(world: &mut World) -> Result<()> {
     paths(world).await?;
     refused_and_default(world).await?;
     weights(world).await
+}
+
+/// T25: applications that their nodes publish are reached there, without a network in common and with one.
+pub async fn host_mode(world: &mut World) -> Result<()> {
+    world.start_operator().await?;
+    let image = world.demo_image();
+    let on_nodes = "--publish mode=host,target=8080 --label com.docker.lb.port=8080";
+    world
+        .docker
+        .line(&format!(
+            "service create --name demo --replicas 2 --detach {on_nodes} --label com.docker.lb.hosts=app.example.org {image}"
+        ))
+        .await?;
+    world.routed("app.example.org", 90 * SECOND).await?;
+    upstreams_are_at_nodes(world, "demo", "app.example.org", 2).await?;
+    let spec = world.docker.service("dovetail-proxy").await?;
+    let networks = &spec["Spec"]["TaskTemplate"]["Networks"];
+    ensure!(networks.as_array().is_none_or(Vec::is_empty), "T25: the proxies are on no network: {networks}");
+    let (_, explained, _) = world.operator().command(&["explain", "demo"]).await?;
+    ensure!(explained.contains("its nodes publish its port (mode=host)"), "explain says how: {explained}");
+
+    // With a network in common nothing is joined for it either; who wants that names it.
+    world.network("demo").await?;
+    let both = "--replicas 3 --publish mode=host,target=8080 --label team=a";
+    world.serve("both", "both.local", both).await?;
+    world.routed("both.local", 60 * SECOND).await?;
+    upstreams_are_at_nodes(world, "both", "both.local", 3).await?;
+    world.docker.line("service update --detach --label-add com.docker.lb.network=demo both").await?;
+    let addresses = world.docker.addresses("both", "demo").await?;
+    wait::until("both is reached over the network that it names", 60 * SECOND, || async {
+        let upstream = world.get("both.local", "/ping").await?.header("x-upstream-addr").to_owned();
+        let known = addresses.iter().any(|address| format!("{address}:8080") == upstream);
+        if known { Ok(()) } else { bail!("{upstream} is none of {addresses:?}") }
+    })
+    .await?;
+
+    // Tasks come and go, on nodes of their own.
+    let load = world.load("app.example.org", Duration::from_millis(200));
+    world.docker.line("service scale --detach demo=3").await?;
+    upstreams_are_at_nodes(world, "demo", "app.example.org", 3).await?;
+    world.nothing_failed(load).await?;
+    world.docker.line("service scale --detach demo=1").await?;
+    upstreams_are_at_nodes(world, "demo", "app.example.org", 1).await
+}
+
+/// Exactly what the nodes publish is answered by, so many tasks of them.
+async fn upstreams_are_at_nodes(world: &mut World, service: &str, host: &str, tasks: usize) -> Result<()> {
+    let started = Instant::now();
+    wait::until(&format!("{service} is reached at {tasks} nodes"), 90 * SECOND, || async {
+        let expected = world.docker.at_nodes(service, 8080).await?;
+        ensure!(expected.len() == tasks, "{expected:?} are published");
+        let mut seen = BTreeSet::new();
+        for _ in 0..4 * tasks {
+            seen.insert(world.get(host, "/ping").await?.header("x-upstream-addr").to_owned());
+        }
+        let seen: Vec<String> = seen.into_iter().collect();
+        if seen == expected { Ok(()) } else { bail!("{seen:?}, and the nodes publish {expected:?}") }
+    })
+    .await?;
+    let at = world.docker.at_nodes(service, 8080).await?.join(", ");
+    world.figure(format!("{service} at {at} after {:.1} s", started.elapsed().as_secs_f64()));
+    Ok(())
 }
 
 /// T11, T12: a client stays with its task; without a cookie clients are spread.

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use hyper::{Method, StatusCode};
+use serde_json::json;
 
+use crate::support::api;
 use crate::support::wait;
 use crate::support::world::World;
 
@@ -150,5 +153,45 @@ pub async fn stay_with_their_service(world: &mut World) -> Result<()> {
     world.routed("bad3.local", Duration::from_secs(40)).await.context("a problem that is solved")?;
     let counts = load.stop().await;
     world.figure(format!("beside nine bad services, and one rollout when one of them was mended: {counts}"));
+    Ok(())
+}
+
+/// The filter that every scenario's operator works behind lets nothing else through, and whoever asks for more is named.
+pub async fn permissions(world: &mut World) -> Result<()> {
+    world.start_recorder()?;
+    let socket = world.recorder().socket().to_owned();
+    let service = |extra: serde_json::Value| {
+        let mut container = json!({ "Image": world.demo_image() });
+        container.as_object_mut().expect("an object").extend(extra.as_object().cloned().unwrap_or_default());
+        let labels = json!({ "dovetail.instance": "main" });
+        json!({ "Name": "evil", "Labels": labels, "TaskTemplate": { "ContainerSpec": container } })
+    };
+    let mount = json!({ "Mounts": [{ "Type": "bind", "Source": "/", "Target": "/host" }] });
+    let config = json!({ "Name": "stolen", "Labels": { "dovetail.instance": "main" }, "Data": "" });
+    let stranger = json!({ "Name": "dovetail.x", "Labels": {}, "Data": "" });
+    let refused = [
+        (Method::GET, "/containers/json", None),
+        (Method::GET, "/secrets/x", None),
+        (Method::GET, "/swarm", None),
+        (Method::POST, "/containers/create", Some(json!({ "Image": "x" }))),
+        (Method::POST, "/secrets/create", Some(json!({ "Name": "x", "Data": "" }))),
+        (Method::DELETE, "/networks/x", None),
+        (Method::POST, "/services/create", Some(service(mount))),
+        (Method::POST, "/services/create", Some(service(json!({ "CapabilityAdd": ["SYS_ADMIN"] })))),
+        (Method::POST, "/services/x/update", Some(json!({ "Name": "x" }))),
+        (Method::POST, "/configs/create", Some(config)),
+        (Method::POST, "/configs/create", Some(stranger)),
+    ];
+    for (method, path, body) in &refused {
+        let (status, answer) = api::call(&socket, method.clone(), path, body.as_ref()).await?;
+        ensure!(status == StatusCode::FORBIDDEN, "{method} {path} is answered {status} {answer}");
+    }
+    let offences = world.recorder().take_offences();
+    ensure!(offences.len() == refused.len(), "each is told: {offences:?}");
+    for path in ["/services", "/nodes", "/secrets", "/version"] {
+        let (status, answer) = api::call(&socket, Method::GET, path, None).await?;
+        ensure!(status.is_success(), "GET {path} is answered {status} {answer}");
+    }
+    world.figure(format!("{} calls that no operator makes are refused", refused.len()));
     Ok(())
 }

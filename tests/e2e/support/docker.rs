@@ -101,6 +101,20 @@ impl Docker {
         Ok(addresses)
     }
 
+    /// Where the nodes of a service's running tasks publish a port of theirs in host mode.
+    pub async fn at_nodes(&self, service: &str, port: u16) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        for task in self.running_tasks(service).await? {
+            let node = task["NodeID"].as_str().context("a running task has a node")?;
+            let address = self.run(&["node", "inspect", "-f", "{{.Status.Addr}}", node]).await?;
+            let ports = task["Status"]["PortStatus"]["Ports"].as_array().cloned().unwrap_or_default();
+            let published = ports.iter().filter(|published| published["TargetPort"] == port);
+            found.extend(published.map(|published| format!("{address}:{}", published["PublishedPort"])));
+        }
+        found.sort();
+        Ok(found)
+    }
+
     /// The virtual address of a service on a network.
     pub async fn vip(&self, service: &str, network: &str) -> Result<String> {
         let network = self.run(&["network", "inspect", "-f", "{{.ID}}", network]).await?;

@@ -6,6 +6,7 @@ pub mod docker;
 pub mod engine;
 pub mod load;
 pub mod operator;
+pub mod permissions;
 pub mod recorder;
 pub mod runner;
 pub mod tls;

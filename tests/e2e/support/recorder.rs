@@ -1,4 +1,5 @@
-//! A proxy in front of the Engine's socket that writes down every call, and can break them.
+//! A proxy in front of the Engine's socket that writes down every call, lets only those pass that an operator must be
+//! permitted, and can break them.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -14,6 +15,8 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
+
+use super::permissions;
 
 /// One call to the Engine.
 #[derive(Clone, Debug)]
@@ -54,6 +57,8 @@ pub enum Mood {
 pub struct Recorder {
     socket: PathBuf,
     calls: Arc<Mutex<Vec<Call>>>,
+    /// Calls that were refused, since nobody has to be permitted to make them.
+    offences: Arc<Mutex<Vec<String>>>,
     mood: Arc<Mutex<Mood>>,
     /// Ends the connections that stand.
     standing: Arc<Mutex<CancellationToken>>,
@@ -68,12 +73,13 @@ impl Recorder {
         let recorder = Self {
             socket,
             calls: Arc::default(),
+            offences: Arc::default(),
             mood: Arc::new(Mutex::new(Mood::Pass)),
             standing: Arc::default(),
             stop: CancellationToken::new(),
         };
         let (calls, mood, stop) = (Arc::clone(&recorder.calls), Arc::clone(&recorder.mood), recorder.stop.clone());
-        let standing = Arc::clone(&recorder.standing);
+        let (offences, standing) = (Arc::clone(&recorder.offences), Arc::clone(&recorder.standing));
         tokio::spawn(async move {
             loop {
                 let accepted = tokio::select! {
@@ -83,12 +89,13 @@ impl Recorder {
                 let Ok((stream, _)) = accepted else { return };
                 let (calls, mood, stop, upstream) =
                     (Arc::clone(&calls), Arc::clone(&mood), stop.clone(), upstream.clone());
+                let offences = Arc::clone(&offences);
                 let broken = standing.lock().expect("no panic while recording").clone();
                 tokio::spawn(async move {
                     let service = service_fn(move |request| {
                         let (calls, mood) = (Arc::clone(&calls), Arc::clone(&mood));
-                        let upstream = upstream.clone();
-                        async move { pass(request, &upstream, &calls, &mood).await }
+                        let (upstream, offences) = (upstream.clone(), Arc::clone(&offences));
+                        async move { pass(request, &upstream, &calls, &offences, &mood).await }
                     });
                     let connection =
                         hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
@@ -111,6 +118,11 @@ impl Recorder {
     /// The calls so far.
     pub fn calls(&self) -> Vec<Call> {
         self.calls.lock().expect("no panic while recording").clone()
+    }
+
+    /// The calls that were refused since the last time, because an operator needs no permission for them.
+    pub fn take_offences(&self) -> Vec<String> {
+        std::mem::take(&mut *self.offences.lock().expect("no panic while recording"))
     }
 
     /// The writes so far.
@@ -146,17 +158,22 @@ async fn pass(
     request: Request<Incoming>,
     upstream: &Path,
     calls: &Mutex<Vec<Call>>,
+    offences: &Mutex<Vec<String>>,
     mood: &Mutex<Mood>,
 ) -> Result<Response<Body>> {
+    let (method, path) = (request.method().clone(), without_version(request.uri().path()));
     let index = {
         let mut calls = calls.lock().expect("no panic while recording");
-        calls.push(Call {
-            method: request.method().clone(),
-            path: without_version(request.uri().path()),
-            status: None,
-        });
+        calls.push(Call { method: method.clone(), path: path.clone(), status: None });
         calls.len() - 1
     };
+    let (request, refusal) = filter(request, &method, &path).await?;
+    if let Some(refusal) = refusal {
+        let offence = format!("{method} {path}: {refusal}");
+        let answer = message(StatusCode::FORBIDDEN, &offence);
+        offences.lock().expect("no panic while recording").push(offence);
+        return Ok(answer);
+    }
     let mood = *mood.lock().expect("no panic while recording");
     match mood {
         Mood::Pass | Mood::Half => {}
@@ -164,12 +181,7 @@ async fn pass(
         // Whoever asked hangs up at some time.
         Mood::Silent => std::future::pending().await,
         Mood::Refuse => anyhow::bail!("refused"),
-        Mood::Fail => {
-            let body = Full::new(Bytes::from_static(b"{\"message\":\"broken by the test\"}"));
-            let mut response = Response::new(body.map_err(|never| match never {}).boxed());
-            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-            return Ok(response);
-        }
+        Mood::Fail => return Ok(message(StatusCode::INTERNAL_SERVER_ERROR, "broken by the test")),
     }
     let stream = UnixStream::connect(upstream).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -183,6 +195,34 @@ async fn pass(
         return half(response).await;
     }
     Ok(response.map(|body| body.map_err(Into::into).boxed()))
+}
+
+fn whole(bytes: Bytes) -> Body {
+    Full::new(bytes).map_err(|never| match never {}).boxed()
+}
+
+fn message(status: StatusCode, message: &str) -> Response<Body> {
+    let mut response = Response::new(whole(Bytes::from(serde_json::json!({ "message": message }).to_string())));
+    *response.status_mut() = status;
+    response
+}
+
+/// The request, and why it is not let through.
+async fn filter(
+    request: Request<Incoming>,
+    method: &Method,
+    path: &str,
+) -> Result<(Request<Body>, Option<&'static str>)> {
+    if !permissions::may_call(method, path) {
+        return Ok((request.map(|body| body.map_err(Into::into).boxed()), Some("an operator makes no such call")));
+    }
+    if !permissions::has_body(method, path) {
+        return Ok((request.map(|body| body.map_err(Into::into).boxed()), None));
+    }
+    let (head, body) = request.into_parts();
+    let bytes = body.collect().await?.to_bytes();
+    let refusal = permissions::refusal(path, &serde_json::from_slice(&bytes)?);
+    Ok((Request::from_parts(head, whole(bytes)), refusal))
 }
 
 /// The head of a response and half of its body; of a stream, which has no half, nothing.

@@ -430,7 +430,7 @@ impl World {
         if let Some(operator) = self.operator.take() {
             operator.kill().await?;
         }
-        self.recorder = None;
+        let offences = self.recorder.take().map(|recorder| recorder.take_offences()).unwrap_or_default();
         for node in std::mem::take(&mut self.broken) {
             self.mend(node).await.with_context(|| format!("mend node {node}"))?;
         }
@@ -452,7 +452,9 @@ impl World {
             if networks.is_empty() { Ok(()) } else { bail!("networks are still there: {networks:?}") }
         })
         .await?;
-        std::fs::remove_dir_all(&self.directory).context("remove the scenario's directory")
+        std::fs::remove_dir_all(&self.directory).context("remove the scenario's directory")?;
+        ensure!(offences.is_empty(), "the operator asked for more than it may: {offences:?}");
+        Ok(())
     }
 
     async fn remove_all(&self, list: &str, remove: &str) -> Result<()> {

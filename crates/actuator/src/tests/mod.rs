@@ -53,7 +53,7 @@ fn target(reason: &str, routes: &[(&str, &NetworkId)]) -> Target {
             hosts: BTreeSet::from([Host::parse(&format!("{name}.example.org")).unwrap()]),
             default_backend: false,
             mode: BackendMode::Vip,
-            network: (*network).clone(),
+            network: Some((*network).clone()),
             endpoints: BTreeSet::from(["10.0.0.9:8080".parse().unwrap()]),
             options: model::Options::default(),
             secrets: model::Secrets::new(),

@@ -156,6 +156,7 @@ mod tests {
             listed: false,
             mode: swarm::Mode::Replicated(1),
             endpoint_mode: swarm::EndpointMode::Vip,
+            host_ports: Default::default(),
             networks: Default::default(),
         };
         let (line, translation) = translate(&service).expect("there are labels");

@@ -74,6 +74,9 @@ pub struct Asking {
     pub mode: Option<BackendMode>,
     /// The network it is reached over.
     pub network: Option<String>,
+    /// Whether it is reached over none, but at its nodes.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub at_nodes: bool,
 }
 
 /// Stands for the stack's name where it is not known.
@@ -305,6 +308,7 @@ fn asking(service: &Service, about: &ServiceReport) -> Asking {
         default_backend: about.default_backend,
         mode: about.mode,
         network: about.network.as_ref().map(|network| network.name.clone()),
+        at_nodes: about.at_nodes,
     }
 }
 
@@ -342,7 +346,7 @@ impl fmt::Display for Checked {
                     if asking.fine { "fine".into() } else { "refused".into() },
                     if hosts.is_empty() { "-".into() } else { hosts.join(", ") },
                     or_none(asking.mode.map(|mode| mode.as_str().to_owned())),
-                    or_none(asking.network.clone()),
+                    if asking.at_nodes { "none: at its nodes".into() } else { or_none(asking.network.clone()) },
                 ]);
             }
             write!(f, "{table}")?;

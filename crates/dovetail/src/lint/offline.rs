@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use model::{CreatedAt, Digest, InstanceName, NetworkId, NodeId, SecretId, ServiceId, TaskId, labels};
 use swarm::{
-    Attachment, Config, DesiredState, Endpoint, EndpointMode, Identity, Mode, Network, RawService, RegistryAuth,
+    Attachment, Config, DesiredState, Endpoint, EndpointMode, Identity, Mode, Network, Node, RawService, RegistryAuth,
     Result, RunningCount, Secret, Task, TaskState, TasksOf,
 };
 
@@ -15,6 +15,9 @@ use super::stack::{Label, Service, Stack};
 
 /// Labels that name secrets.
 pub const SECRETS: [&str; 4] = [labels::SSL_CERT, labels::SSL_KEY, labels::CLIENT_CA_CERT, labels::BASIC_AUTH];
+
+/// Its only node.
+const NODE: &str = "node";
 
 /// Such a cluster.
 #[derive(Clone)]
@@ -126,11 +129,12 @@ impl Content {
             id: TaskId::new(format!("{id}.1")),
             service: id.clone(),
             slot: 1,
-            node: NodeId::new("node"),
+            node: NodeId::new(NODE),
             created_at,
             state: TaskState::Running,
             desired: DesiredState::Running,
             error: None,
+            host_ports: service.host_ports.iter().map(|port| (*port, *port)).collect(),
             attachments: on
                 .iter()
                 .map(|network| Attachment { network: network.clone(), address: address(network, 1) })
@@ -147,7 +151,7 @@ impl Content {
             mode: service.mode,
             networks: on.iter().map(|id| id.as_str().to_owned()).collect(),
             task_template: Digest::of(b""),
-            endpoint: Endpoint { mode: service.endpoint_mode, vips },
+            endpoint: Endpoint { mode: service.endpoint_mode, vips, host_ports: service.host_ports.clone() },
             running: Some(RunningCount { running: wanted, desired: wanted }),
             update: None,
         };
@@ -178,6 +182,10 @@ impl swarm::Read for Offline {
 
     async fn task_log(&self, _: &TaskId) -> Result<String> {
         Ok(String::new())
+    }
+
+    async fn nodes(&self) -> Result<Vec<Node>> {
+        Ok(vec![Node { id: NodeId::new(NODE), address: Some(IpAddr::V4(Ipv4Addr::new(172, 20, 0, 1))) }])
     }
 
     async fn network(&self, id_or_name: &str) -> Result<Option<Network>> {

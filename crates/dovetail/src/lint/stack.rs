@@ -35,6 +35,8 @@ pub struct Service {
     pub mode: swarm::Mode,
     /// How it is found inside its networks.
     pub endpoint_mode: swarm::EndpointMode,
+    /// The container's TCP ports that are published on the nodes (`mode: host`).
+    pub host_ports: BTreeSet<u16>,
     /// Its networks, by their names in the file.
     pub networks: BTreeSet<String>,
 }
@@ -50,6 +52,7 @@ impl Service {
             listed: self.listed,
             mode: self.mode,
             endpoint_mode: self.endpoint_mode,
+            host_ports: BTreeSet::new(),
             networks: BTreeSet::new(),
         }
     }
@@ -205,6 +208,7 @@ impl Reader<'_> {
             listed,
             mode: self.mode(&name, deploy.as_deref()),
             endpoint_mode: self.endpoint_mode(&name, deploy.as_deref()),
+            host_ports: self.host_ports(node),
             networks: if networks.is_empty() { BTreeSet::from([DEFAULT_NETWORK.to_owned()]) } else { networks },
             name,
         };
@@ -344,6 +348,18 @@ impl Reader<'_> {
                 swarm::EndpointMode::Vip
             }
         }
+    }
+
+    /// Only the long form can say `mode: host`. What docker would refuse is not said here: it says so itself, and no label
+    /// depends on it.
+    fn host_ports(&self, service: &Node) -> BTreeSet<u16> {
+        let ports = service.get("ports").map(|entry| entry.node.items()).unwrap_or_default();
+        let text = |port: &Node, key| port.get(key).and_then(|entry| entry.node.text()).map(|text| self.filled(text));
+        let on_node = ports.iter().filter(|port| {
+            text(port, "mode").as_deref() == Some("host")
+                && matches!(text(port, "protocol").as_deref(), None | Some("tcp"))
+        });
+        on_node.filter_map(|port| text(port, "target")?.parse().ok()).collect()
     }
 
     /// Routing labels of the containers, where the service has some too: those of the service count.

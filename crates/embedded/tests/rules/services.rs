@@ -217,6 +217,21 @@ async fn a_second_task_with_the_same_host_port_waits_for_a_node() {
     swarm.add_node("node-2").unwrap();
     running(&swarm, "web", 2).await;
     assert_eq!(swarm.waiting_tasks(), 0);
+    let ports: Vec<_> = swarm.running_tasks("web").into_iter().map(|task| task.host_ports).collect();
+    assert_eq!(ports, [[(80, 80)].into(), [(80, 80)].into()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_port_that_nobody_chose_is_the_next_one() {
+    let swarm = demo();
+    let any = json!({ "TargetPort": 8080, "PublishMode": "host" });
+    swarm.service("web").replicas(2).with(|spec| spec["EndpointSpec"]["Ports"] = json!([any])).create().unwrap();
+    running(&swarm, "web", 2).await;
+    let mut ports: Vec<_> = swarm.running_tasks("web").into_iter().map(|task| task.host_ports[&8080]).collect();
+    ports.sort_unstable();
+    assert_eq!(ports, [32768, 32769]);
+    let service = swarm.services().await.unwrap().remove(0);
+    assert_eq!(service.endpoint.host_ports, [8080].into());
 }
 
 #[tokio::test(start_paused = true)]

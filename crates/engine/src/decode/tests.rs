@@ -87,7 +87,7 @@ fn the_recorded_services_are_read() {
 
     let every = &services["every"];
     assert_eq!(every.mode, Mode::Global);
-    assert_eq!(every.endpoint, Endpoint { mode: EndpointMode::Dnsrr, vips: BTreeMap::new() });
+    assert_eq!(every.endpoint, Endpoint { mode: EndpointMode::Dnsrr, vips: BTreeMap::new(), ..Endpoint::default() });
     assert_eq!(every.running, Some(RunningCount { running: 3, desired: 3 }));
     assert_eq!(every.update, None);
 
@@ -140,6 +140,51 @@ fn what_a_service_need_not_have_may_be_missing_or_null() {
         service["Spec"]["NotYetInvented"] = json!({"a": [1]});
     });
     assert_eq!(nulls, lean);
+}
+
+#[test]
+fn ports_on_nodes_are_told_from_those_of_the_routing_mesh() {
+    let port = |protocol: &str, mode: &str, target: u16, published: u16| json!({"Protocol": protocol, "PublishMode": mode, "TargetPort": target, "PublishedPort": published});
+    let ports = json!([
+        port("tcp", "host", 8080, 32769),
+        port("tcp", "host", 8080, 32768),
+        port("udp", "host", 53, 53),
+        port("tcp", "ingress", 443, 443),
+        port("tcp", "host", 9090, 0),
+        {"TargetPort": 1},
+    ]);
+    let read = read_service(|service| service["Spec"]["EndpointSpec"] = json!({ "Ports": ports }));
+    assert_eq!(read.endpoint.host_ports, BTreeSet::from([8080, 9090]));
+    assert_eq!(read.endpoint.mode, EndpointMode::Vip);
+    let task = wire_task(|task| task["Status"]["PortStatus"] = json!({ "Ports": ports }));
+    let read = tasks(&bytes(&json!([task]))).unwrap().remove(0);
+    assert_eq!(read.host_ports, BTreeMap::from([(8080, 32768)]));
+    let task = wire_task(|task| task["Status"]["PortStatus"] = json!({}));
+    assert_eq!(tasks(&bytes(&json!([task]))).unwrap()[0].host_ports, BTreeMap::new());
+}
+
+#[test]
+fn nodes_have_the_address_that_others_can_use() {
+    let read = nodes(&bytes(&json!([
+        {"ID": "worker", "Status": {"State": "ready", "Addr": "172.20.0.4"}},
+        {"ID": "leader", "Status": {"Addr": "0.0.0.0"}, "ManagerStatus": {"Leader": true, "Addr": "172.20.0.5:2377"}},
+        {"ID": "six", "Status": {"Addr": "127.0.0.1"}, "ManagerStatus": {"Addr": "[fd00::1]:2377"}},
+        {"ID": "alone", "Status": {"Addr": "127.0.0.1"}, "ManagerStatus": {"Addr": "127.0.0.1:2377"}},
+        {"ID": "named", "Status": {"Addr": "somewhere"}},
+        {"ID": "new"},
+    ])));
+    let read: Vec<(String, Option<IpAddr>)> =
+        read.unwrap().into_iter().map(|node| (node.id.as_str().to_owned(), node.address)).collect();
+    let expected = [
+        ("worker", Some("172.20.0.4")),
+        ("leader", Some("172.20.0.5")),
+        ("six", Some("fd00::1")),
+        ("alone", None),
+        ("named", None),
+        ("new", None),
+    ];
+    assert_eq!(read, expected.map(|(id, address)| (id.to_owned(), address.map(ip))));
+    assert!(nodes(b"[{}]").is_err());
 }
 
 #[test]

@@ -61,6 +61,7 @@ async fn queries_are_what_the_port_says() {
     engine.task_history(&"s1".into()).await.unwrap();
     engine.configs(&main_instance()).await.unwrap();
     engine.secrets().await.unwrap();
+    engine.nodes().await.unwrap();
     assert_eq!(
         fake.lines(),
         [
@@ -70,6 +71,7 @@ async fn queries_are_what_the_port_says() {
             "GET /v1.41/tasks?filters=%7B%22service%22%3A%5B%22s1%22%5D%7D",
             "GET /v1.41/configs?filters=%7B%22label%22%3A%5B%22dovetail.instance%3Dmain%22%5D%7D",
             "GET /v1.41/secrets",
+            "GET /v1.41/nodes",
         ]
     );
 }

@@ -1,6 +1,7 @@
 use std::fmt::Write as _;
+use std::num::NonZeroU16;
 
-use model::{BackendMode, Backends, CreatedAt, Digest, Fragment, Network, Route, Scale, Shortage};
+use model::{AtNode, BackendMode, Backends, CreatedAt, Digest, Fragment, Network, Route, Scale, Shortage};
 
 use super::*;
 use crate::check::check;
@@ -190,7 +191,7 @@ fn a_held_change_is_not_served_and_everyone_else_is() {
         fragments: held
             .iter()
             .map(|(name, n)| {
-                let fragment = Fragment { digest: version(name, *n).digest(), network: "n1".into(), named: None };
+                let fragment = Fragment { digest: version(name, *n).digest(), network: Some("n1".into()), named: None };
                 (ServiceId::new(*name), fragment)
             })
             .collect(),
@@ -347,6 +348,36 @@ fn a_full_network_is_not_joined_and_not_left() {
 }
 
 #[test]
+fn a_service_at_its_nodes_needs_no_network_and_nothing_of_networks_concerns_it() {
+    let at_nodes = |name: &str, address: &str| {
+        with(tasks_service(name, &format!("{name}.local"), "full", &["10.0.0.8"]), |service| {
+            service.at_nodes = true;
+            service.networks.clear();
+            let Backends::Tasks { tasks, .. } = &mut service.backends else { unreachable!() };
+            tasks[0].at_node = Some(AtNode { address: address.parse().ok(), port: NonZeroU16::new(32768) });
+        })
+    };
+    let services = vec![
+        at_nodes("direct", "172.20.0.4"),
+        at_nodes("lost", ""),
+        vip_service("full", "f.local", "full", "10.0.0.9"),
+    ];
+    let mut fixed = settings();
+    fixed.clusters.values_mut().for_each(|cluster| cluster.networks = Some(["other".to_owned()].into()));
+    let moved = contribution("direct", "direct.local", BackendMode::Task, "n1", "10.0.0.1:8080");
+    for (settings, published) in [(settings(), nothing_published()), (fixed, live(&[("direct", moved)], vec![]))] {
+        let compiled = compile(&crowded(services.clone(), &["full"]), &published, &settings);
+        let spec = &compiled.specs[&main_cluster()];
+        assert_eq!((check(spec), spec.networks.len()), (Ok(()), 0));
+        let about = &compiled.report.services[&"direct".into()];
+        assert!(about.at_nodes && about.network.is_none() && about.problems.is_empty(), "{about:?}");
+        assert_eq!(spec.endpoints[&"direct".into()], ["172.20.0.4:32768".parse().unwrap()].into());
+        let Verdict::Waiting { reason } = &compiled.report.services[&"lost".into()].verdict else { panic!() };
+        assert_eq!(reason, "no task is reached at its node: the address of its node is not known");
+    }
+}
+
+#[test]
 fn what_was_never_read_of_a_service_leaves_it_as_it_is_live() {
     let unread = |name: &str| {
         with(vip_service(name, &format!("{name}.local"), "n1", "10.0.0.9"), |service| {
@@ -384,7 +415,8 @@ fn after_a_failed_join_networks_join_one_at_a_time_and_services_that_move_are_se
     let gone = contribution("gone", "gone.local", BackendMode::Vip, "full", "10.0.0.1:8080");
     let failed = Hold {
         generation: Digest::of(b"held"),
-        fragments: [("gone".into(), Fragment { digest: gone.digest(), network: "full".into(), named: None })].into(),
+        fragments: [("gone".into(), Fragment { digest: gone.digest(), network: Some("full".into()), named: None })]
+            .into(),
         reason: "no address".into(),
         by_hand: false,
     };

@@ -90,7 +90,11 @@ fn servers(writer: &mut Writer, services: &[ServiceId], spec: &ProxySpec, kept_b
     for (id, weight) in services.iter().zip(weights(&parts, most)) {
         let Some(from) = spec.contributions.get(id) else { continue };
         let Contribution { name, mode, network, .. } = &**from;
-        writer.comment(&format!("{name}, service {id}, {} over network {network}", mode.as_str()));
+        let way = match network {
+            Some(network) => format!("over network {network}"),
+            None => "at its nodes".to_owned(),
+        };
+        writer.comment(&format!("{name}, service {id}, {} {way}", mode.as_str()));
         let mut parameters = Vec::new();
         if weight != 1 {
             parameters.push(Value::Parameter("weight", weight));

@@ -32,6 +32,7 @@ pub fn service(name: &str, hosts: &str, mode: BackendMode, addresses: &[Ipv4Addr
         }),
         warnings: Vec::new(),
         scale: Scale::AtLeastOne,
+        at_nodes: false,
         networks: BTreeSet::from([network()]),
         backends: match mode {
             BackendMode::Vip => {
@@ -46,6 +47,7 @@ pub fn service(name: &str, hosts: &str, mode: BackendMode, addresses: &[Ipv4Addr
                         slot: n as u64,
                         node: "node".into(),
                         addresses: BTreeMap::from([(network(), (*address).into())]),
+                        at_node: None,
                     })
                     .collect(),
                 stale: false,
