@@ -68,6 +68,9 @@ fn plan_text(
     for hold in &cluster.plan.status.holds {
         text.push_str(&format!("  held     {}\n", hold_text(hold)));
     }
+    if let Some(reason) = &cluster.kept_setup {
+        text.push_str(&format!("  setup    {}\n", kept_text(reason)));
+    }
     if !changes.is_empty() {
         text.push_str(&format!("  routes\n{}", indented(&changes.to_string(), 4)));
     }
@@ -261,6 +264,7 @@ pub async fn status(config: &Config, swarm: &impl swarm::Read, as_json: bool) ->
         let clusters: Vec<&actuator::Status> = look.clusters.values().map(|cluster| &cluster.plan.status).collect();
         return pretty(&json!({
             "clusters": clusters, "services": look.report.services, "networks": look.addresses,
+            "kept_setups": look.report.kept_setups,
         }));
     }
     let mut text = String::new();
@@ -310,6 +314,7 @@ fn status_text(cluster: &ClusterLook, networks: &BTreeMap<NetworkId, String>) ->
         lines.push(format!("  missing     {missing}"));
     }
     lines.extend(status.holds.iter().map(|hold| format!("  held        {}", hold_text(hold))));
+    lines.extend(cluster.kept_setup.iter().map(|reason| format!("  setup       {}", kept_text(reason))));
     if let Some(reason) = &status.unchecked {
         lines.push(format!("  unchecked   the last generation was rolled out without a check: {reason}"));
     }
@@ -334,6 +339,10 @@ fn hold_text(hold: &HoldStatus) -> String {
         None => "not tried again by itself".to_owned(),
     };
     format!("generation {}: {}; {retry}", hold.generation.short(), hold.reason)
+}
+
+fn kept_text(reason: &str) -> String {
+    format!("what the configuration says of nginx is not in effect, what worked before is: {reason}")
 }
 
 /// Each line with control characters escaped: reasons can hold what strangers wrote.

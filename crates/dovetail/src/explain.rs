@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn every_label_is_answered_and_nothing_steers_the_terminal() {
-        let report = Report { services: BTreeMap::from([("s1".into(), report())]) };
+        let report = Report { services: BTreeMap::from([("s1".into(), report())]), ..Report::default() };
         let explanations = explain(&report, &BTreeMap::new(), &BTreeMap::new(), "demo");
         assert_eq!(explanations.len(), 1);
         assert_eq!(

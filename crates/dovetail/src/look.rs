@@ -27,6 +27,8 @@ pub struct ClusterLook {
     pub published: Published,
     /// What should be; none if nothing can be planned, for the reason in [`Published::Unknown`].
     pub bundle: Option<Bundle>,
+    /// Why nginx stays set up as it was, if it does.
+    pub kept_setup: Option<String>,
     /// What the actuator would do now.
     pub plan: Plan,
 }
@@ -65,7 +67,7 @@ pub async fn look(config: &Config, swarm: &impl swarm::Read) -> Result<Look> {
         let bundle = compiled
             .specs
             .get(&name)
-            .map(|spec| reconciler::target(spec, &parts.reconciler.nginx, &compiled.report, &desired, live))
+            .map(|spec| reconciler::target(spec, &compiled.setups[&name], &compiled.report, &desired, live))
             .transpose()
             .map_err(|violations| {
                 let violations: Vec<String> = violations.iter().map(ToString::to_string).collect();
@@ -74,7 +76,8 @@ pub async fn look(config: &Config, swarm: &impl swarm::Read) -> Result<Look> {
             .with_context(|| format!("a bug in Dovetail: what cluster {name} should be breaks a law"))?;
         let target = bundle.clone().map(|bundle| Target { bundle: bundle.into() });
         let plan = plan(target.as_ref(), &inventory, &parts);
-        clusters.insert(name, ClusterLook { published: plan.published.clone(), bundle, plan });
+        let kept_setup = compiled.report.kept_setups.get(&name).cloned();
+        clusters.insert(name, ClusterLook { published: plan.published.clone(), bundle, kept_setup, plan });
     }
     let networks = desired.networks.iter().map(|(id, network)| (id.clone(), network.name.clone())).collect();
     Ok(Look { clusters, report: compiled.report, networks, addresses })

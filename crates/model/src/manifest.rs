@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{ClusterName, Contribution, Digest, ServiceId, shard};
 
@@ -16,6 +17,8 @@ pub struct Manifest {
     pub generation: Digest,
     /// Why this generation was made, for people.
     pub reason: String,
+    /// How the proxies were set up, in the words of whoever renders their files; null if whoever wrote it did not say.
+    pub setup: Value,
     /// What is published.
     pub services: BTreeMap<ServiceId, Publication>,
 }
@@ -54,6 +57,8 @@ struct Part {
     reason: String,
     prefix: String,
     parts: usize,
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    setup: Value,
     services: BTreeMap<ServiceId, Publication>,
 }
 
@@ -86,6 +91,7 @@ impl Manifest {
                     reason: self.reason.clone(),
                     prefix: shard.prefix,
                     parts,
+                    setup: self.setup.clone(),
                     services: shard
                         .pieces
                         .into_iter()
@@ -122,6 +128,7 @@ impl Manifest {
                         cluster: part.cluster,
                         generation: part.generation,
                         reason: part.reason,
+                        setup: part.setup,
                         services: part.services,
                     };
                     whole = Some((manifest, part.parts));
@@ -172,6 +179,7 @@ mod tests {
             cluster: ClusterName::parse("main").unwrap(),
             generation: Digest::of(b"files"),
             reason: "first".into(),
+            setup: serde_json::json!({ "user": "nginx" }),
             services,
         }
     }

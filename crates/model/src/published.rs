@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::{Digest, Manifest, NetworkId, ServiceId};
 
 /// What one cluster's proxies serve. Before the first complete read there is no value of this type at all.
@@ -34,6 +36,8 @@ pub struct Hold {
     pub generation: Digest,
     /// Its services and their contributions: whoever differs from the last good may be to blame.
     pub fragments: BTreeMap<ServiceId, Fragment>,
+    /// How its proxies were set up ([`Manifest::setup`]).
+    pub setup: Value,
     /// What happened, for people. If nginx refused the files, its own words are in it.
     pub reason: String,
     /// Somebody rolled it back although it worked: nothing of it is tried again by itself.

@@ -13,6 +13,10 @@ use crate::{BackendMode, ClusterName, Host, NetworkId, Options, Problem, Service
 pub struct Report {
     /// By service id.
     pub services: BTreeMap<ServiceId, ServiceReport>,
+    /// The clusters whose proxies stay set up as they were, since a generation with the setup that is configured failed;
+    /// and what happened.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub kept_setups: BTreeMap<ClusterName, String>,
 }
 
 /// What was decided about one candidate, and why.

@@ -8,6 +8,7 @@ use model::{Bundle, Desired, File, Manifest, ProxySpec, Publication, Report, Sec
 use crate::check::{Violation, check};
 use crate::nginx;
 use crate::reason::reason;
+use crate::setup;
 
 /// Everything from a spec to what the actuator is handed: laws, reason, files. `live` is the manifest of what
 /// the proxies serve now.
@@ -41,6 +42,7 @@ pub fn bundle(
         cluster: spec.cluster.clone(),
         generation: Bundle::digest(&files, &spec.networks, &secrets),
         reason,
+        setup: setup::write(settings),
         services: spec
             .contributions
             .iter()

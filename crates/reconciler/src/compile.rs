@@ -25,12 +25,15 @@ use crate::nginx;
 use crate::room;
 use crate::secrets;
 use crate::settings::{ClusterSettings, Settings};
+use crate::setup;
 
 /// The outcome.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Compiled {
     /// What the proxies should be, for the clusters of which it is known what they serve.
     pub specs: BTreeMap<ClusterName, ProxySpec>,
+    /// How they are to be set up: as configured, unless that is held.
+    pub setups: BTreeMap<ClusterName, nginx::Settings>,
     /// What was decided about every candidate.
     pub report: Report,
 }
@@ -52,11 +55,23 @@ pub fn compile(desired: &Desired, published: &BTreeMap<ClusterName, Published>, 
         }
         report.services.insert(id.clone(), about);
     }
+    let mut setups = BTreeMap::new();
+    for (cluster, settings) in &settings.clusters {
+        let (setup, kept) = setup::in_effect(&settings.nginx, published.get(cluster));
+        report.kept_setups.extend(kept.map(|reason| (cluster.clone(), reason)));
+        setups.insert(cluster.clone(), setup.into_owned());
+    }
     let specs = contributions
         .into_iter()
         .map(|(cluster, mut contributions)| {
             if let Ok(Live { manifest: Some(live), last_good: Some(last_good), holds, .. }) = &live[cluster] {
-                let weighed = Holds::weigh(contributions.iter().map(|(id, from)| (id, &**from)), last_good, holds);
+                let nginx = &settings.clusters[cluster].nginx;
+                let holds = holds.iter().filter(|hold| {
+                    // What somebody rolled back is not tried again, whatever was meant.
+                    hold.by_hand || !setup::is_to_blame(hold, &last_good.setup, nginx)
+                });
+                let wanted = contributions.iter().map(|(id, from)| (id, &**from));
+                let weighed = Holds::weigh(wanted, last_good, holds);
                 hold_back(&mut contributions, &weighed, &mut report);
                 if settings.clusters[cluster].networks.is_none() && weighed.a_join_failed() {
                     join_one_by_one(&mut contributions, live, last_good, desired, &mut report);
@@ -68,7 +83,7 @@ pub fn compile(desired: &Desired, published: &BTreeMap<ClusterName, Published>, 
             (cluster.clone(), assemble(cluster, contributions, &mut report))
         })
         .collect();
-    Compiled { specs, report }
+    Compiled { specs, setups, report }
 }
 
 /// What is known to be live in one cluster.

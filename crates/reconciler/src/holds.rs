@@ -73,15 +73,15 @@ impl<'a> Holds<'a> {
     pub(crate) fn weigh<'b>(
         wanted: impl Iterator<Item = (&'b ServiceId, &'b Contribution)>,
         last_good: &'a Manifest,
-        holds: &'a [Hold],
+        holds: impl IntoIterator<Item = &'a Hold>,
     ) -> Self {
         let known =
             last_good.services.values().filter_map(|publication| publication.contribution.network.as_ref()).collect();
         let mut weighed = Self { last_good, cases: Vec::new(), known, out: BTreeSet::new() };
-        if holds.is_empty() {
+        weighed.cases = holds.into_iter().map(|hold| weighed.case(hold)).collect();
+        if weighed.cases.is_empty() {
             return weighed;
         }
-        weighed.cases = holds.iter().map(|hold| weighed.case(hold)).collect();
         let named = weighed.cases.iter().any(|case| case.suspicion == Suspicion::Named);
         let mut present = BTreeSet::new();
         for (id, contribution) in wanted {
@@ -201,6 +201,7 @@ mod tests {
                 })
                 .into_iter()
                 .collect::<BTreeMap<_, _>>(),
+            setup: Default::default(),
             reason: format!("{n:?} failed"),
             by_hand: false,
         };
@@ -243,6 +244,7 @@ mod tests {
                     ((*id).into(), Fragment { digest: held.digest(), network: held.network.clone(), named: None })
                 })
                 .collect(),
+            setup: Default::default(),
             reason: "no address".into(),
             by_hand: false,
         };
@@ -289,6 +291,7 @@ mod tests {
                     (held.name.as_str().into(), fragment)
                 })
                 .collect(),
+            setup: Default::default(),
             reason: "refused".into(),
             by_hand: false,
         };
@@ -341,6 +344,7 @@ mod tests {
                     )
                 })
                 .collect(),
+            setup: Default::default(),
             reason: "failed".into(),
             by_hand,
         };

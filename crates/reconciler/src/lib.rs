@@ -28,6 +28,7 @@ mod room;
 mod sample;
 mod secrets;
 mod settings;
+mod setup;
 
 pub use bundle::{bundle, target};
 pub use check::{Violation, check};

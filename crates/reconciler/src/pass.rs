@@ -16,6 +16,7 @@ use crate::bundle::target;
 use crate::check::Violation;
 use crate::compile::{Compiled, compile};
 use crate::counters::Counters;
+use crate::nginx;
 use crate::settings::Settings;
 
 /// The reconciler's loop. A pass never fails: whatever is wrong is wrong with one service or one cluster, and
@@ -27,8 +28,10 @@ pub struct Reconciler {
     targets: BTreeMap<ClusterName, watch::Sender<Option<Arc<Target>>>>,
     report: watch::Sender<Option<Arc<Report>>>,
     counters: Arc<Counters>,
-    /// The specs that were dealt with: what is the same is not made, or found broken, anew.
-    made: BTreeMap<ClusterName, ProxySpec>,
+    /// The specs and setups that were dealt with: what is the same is not made, or found broken, anew.
+    made: BTreeMap<ClusterName, (ProxySpec, nginx::Settings)>,
+    /// The setups that are kept, and that is in the log already.
+    kept_setups: BTreeMap<ClusterName, String>,
     /// The problems that are in the log already.
     logged: BTreeMap<ServiceId, Vec<Problem>>,
 }
@@ -44,7 +47,17 @@ impl Reconciler {
         report: watch::Sender<Option<Arc<Report>>>,
         counters: Arc<Counters>,
     ) -> Self {
-        Self { settings, desired, published, targets, report, counters, made: BTreeMap::new(), logged: BTreeMap::new() }
+        Self {
+            settings,
+            desired,
+            published,
+            targets,
+            report,
+            counters,
+            made: BTreeMap::new(),
+            kept_setups: BTreeMap::new(),
+            logged: BTreeMap::new(),
+        }
     }
 
     fn reconcile(&mut self) {
@@ -58,15 +71,17 @@ impl Reconciler {
             .filter_map(|(cluster, published)| Some((cluster.clone(), published.borrow_and_update().clone()?)))
             .collect();
         let started = Instant::now();
-        let Compiled { specs, report } = compile(&desired, &published, &self.settings);
+        let Compiled { specs, mut setups, report } = compile(&desired, &published, &self.settings);
         self.counters.compiled(started.elapsed(), &report);
         for (cluster, spec) in specs {
             let live = match published.get(&cluster) {
                 Some(Published::Live { manifest, .. }) => Some(&**manifest),
                 Some(Published::Nothing | Published::Unknown { .. }) | None => None,
             };
-            self.aim(cluster, spec, &report, &desired, live);
+            let Some(setup) = setups.remove(&cluster) else { continue };
+            self.aim(cluster, (spec, setup), &report, &desired, live);
         }
+        self.log_kept_setups(&report);
         self.log_problems(&desired, &report);
         self.report.send_if_modified(|current| {
             let differs = current.as_deref() != Some(&report);
@@ -81,19 +96,18 @@ impl Reconciler {
     fn aim(
         &mut self,
         cluster: ClusterName,
-        spec: ProxySpec,
+        made: (ProxySpec, nginx::Settings),
         report: &Report,
         desired: &Desired,
         live: Option<&Manifest>,
     ) {
-        let (Some(sender), Some(settings)) = (self.targets.get(&cluster), self.settings.clusters.get(&cluster)) else {
-            return;
-        };
-        if self.made.get(&cluster) == Some(&spec) {
+        let Some(sender) = self.targets.get(&cluster) else { return };
+        if self.made.get(&cluster) == Some(&made) {
             return;
         }
+        let (spec, setup) = &made;
         let started = Instant::now();
-        match target(&spec, &settings.nginx, report, desired, live) {
+        match target(spec, setup, report, desired, live) {
             Err(violations) => {
                 self.counters.violated();
                 let violations = violations.iter().map(Violation::to_string).collect::<Vec<_>>().join("; ");
@@ -122,7 +136,20 @@ impl Reconciler {
                 }
             }
         }
-        self.made.insert(cluster, spec);
+        self.made.insert(cluster, made);
+    }
+
+    /// Logs that the setup of a cluster is kept, and that it is not any more.
+    fn log_kept_setups(&mut self, report: &Report) {
+        for (cluster, reason) in &report.kept_setups {
+            if self.kept_setups.get(cluster) != Some(reason) {
+                tracing::warn!(%cluster, reason, "nginx stays set up as before: a generation with the setup that is configured failed");
+            }
+        }
+        for cluster in self.kept_setups.keys().filter(|cluster| !report.kept_setups.contains_key(*cluster)) {
+            tracing::info!(%cluster, "nginx is set up as configured again");
+        }
+        self.kept_setups.clone_from(&report.kept_setups);
     }
 
     /// Logs each problem that was found here when it appears or changes. Problems of the labels themselves are

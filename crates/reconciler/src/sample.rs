@@ -120,6 +120,7 @@ pub(crate) fn manifest(services: &[(&str, Contribution)]) -> Manifest {
         cluster: main_cluster(),
         generation: Digest::of(b"sample"),
         reason: String::new(),
+        setup: serde_json::Value::Null,
         services: services
             .iter()
             .map(|(id, contribution)| {

@@ -137,8 +137,8 @@ pub async fn images(world: &mut World) -> Result<()> {
     world.nothing_failed(load).await
 }
 
-/// Raw lines of the administrator under load: some that nginx refuses never reach a proxy, and what is routed
-/// stays so; mended, they are rolled out with what was created meanwhile.
+/// Raw lines of the administrator under load: some that nginx refuses never reach a proxy, what is routed stays so, and
+/// what is created meanwhile is routed, too; mended, they are rolled out.
 pub async fn raw_lines(world: &mut World) -> Result<()> {
     world.begin_serving("good", "", 120 * SECOND).await?;
     let load = world.load("good.local", Duration::from_millis(50));
@@ -156,9 +156,16 @@ pub async fn raw_lines(world: &mut World) -> Result<()> {
     world.figure(format!("status: {}", text.lines().find(|line| line.contains("held")).unwrap_or_default().trim()));
     nothing_is_left_over(world).await?;
     ensure!(world.docker.task_ids("dovetail-proxy").await? == tasks, "no proxy was replaced");
-    // These lines are in the file that all routes share, so nothing new can be published until they are mended.
-    world.serve("late", "late.local", "").await?;
-    world.status_says(&["late", "quarantined"], 60 * SECOND).await?;
+    let text = world.status_says(&["setup", "what worked before is"], 10 * SECOND).await?;
+    world.figure(format!("status: {}", text.lines().find(|line| line.contains("setup")).unwrap_or_default().trim()));
+    // These lines are in the file that all routes share: new ones are published with the lines that worked.
+    world.healthy_meanwhile("late").await?;
+    world.settled(120 * SECOND).await?;
+    restart_with(world, &image, "").await?;
+    world.status_says(&["setup", "what worked before is"], 10 * SECOND).await?;
+    let tasks = world.docker.task_ids("dovetail-proxy").await?;
+    world.settled(60 * SECOND).await?;
+    ensure!(world.docker.task_ids("dovetail-proxy").await? == tasks, "a fresh operator knows all that, too");
     let failed = world.operator().metric("dovetail_rollouts_total", &["failed"]).await?;
     ensure!(failed == 0.0, "what nginx refuses never reached a proxy: {failed} rollouts failed");
 

@@ -58,6 +58,7 @@ pub fn all() -> Vec<Scenario> {
         "hands-more-replicas-than-fit" in Core on 1 => hands::more_replicas_than_fit,
         "operators-two" in Core on 1 => operators::two,
         "operators-manifest-from-the-future" in Core on 1 => operators::manifest_from_the_future,
+        "operators-upgraded-and-back" in Core on 1 => operators::upgraded_and_back,
         "contract-embedded-and-real" in Core on 1 => contract::embedded_and_real,
         "deploy-through-ucp" in Core on 1 => deployment::deploy_through_ucp,
         "ipvs-four-tasks" in Vip on 1 => ipvs::four_tasks,

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use tokio::time::Instant;
 
 use crate::support::api;
-use crate::support::operator::Operator;
+use crate::support::operator::{self, Operator};
 use crate::support::recorder::{Call, Recorder};
 use crate::support::wait::{self, SECOND};
 use crate::support::world::World;
@@ -77,6 +77,52 @@ pub async fn two(world: &mut World) -> Result<()> {
     let labels = world.docker.service("dovetail-proxy").await?["Spec"]["Labels"].clone();
     ensure!(labels["team"].is_null(), "its own settings stand again: {labels}");
     Ok(())
+}
+
+/// An earlier version, this one, and the earlier one again: at rest none of them writes anything to the proxy service, and
+/// each goes on with what the other published. Without an earlier program at hand it is this one each time.
+pub async fn upgraded_and_back(world: &mut World) -> Result<()> {
+    let (this, earlier) = (world.program.clone(), operator::earlier_program());
+    world.program = earlier.clone().unwrap_or_else(|| this.clone());
+    world.begin_serving("first", "--replicas 2", 60 * SECOND).await?;
+    world.serve("shared", "first.local", "--label com.docker.lb.context_root=/status").await?;
+    world.serve("vip", "vip.local", "--label com.docker.lb.backend_mode=vip").await?;
+    world.serve("refused", "refused.local", "--label com.docker.lb.port=none").await?;
+    wait::until("all of them are published", 60 * SECOND, || async {
+        let routes = world.live_routes().await?;
+        if routes.contains("vip.local") && routes.contains("/status") { Ok(()) } else { bail!("{routes}") }
+    })
+    .await?;
+    world.settled(60 * SECOND).await?;
+    let load = world.load("first.local", Duration::from_millis(50));
+    let before = (world.docker.version("dovetail-proxy").await?, world.docker.task_ids("dovetail-proxy").await?);
+    for (program, which) in [(&this, "this version"), (&world.program.clone(), "the earlier one")] {
+        world.operator.take().context("an operator")?.kill().await?;
+        world.recorder().clear();
+        world.program.clone_from(program);
+        world.start_operator().await?;
+        world.settled(60 * SECOND).await?;
+        let now = (world.docker.version("dovetail-proxy").await?, world.docker.task_ids("dovetail-proxy").await?);
+        ensure!(now == before, "{which} at rest touched the proxies: {before:?}, now {now:?}");
+        let writes: Vec<Call> = world.recorder().writes();
+        ensure!(!writes.iter().any(|call| call.path.starts_with("/services")), "{which} wrote {writes:?}");
+    }
+    world.nothing_failed(load).await?;
+    let version = async |program: &std::path::Path| -> Result<String> {
+        let output = tokio::process::Command::new(program).arg("version").output().await?;
+        Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned())
+    };
+    let (from, to) = (version(&world.program).await?, version(&this).await?);
+    let which = if earlier.is_some() { "an earlier program" } else { "the same program" };
+    world.figure(format!("{which}, upgraded and back: {from} -> {to} -> {from}, no write to the proxy service"));
+    // What the one has published the other changes, and the first one changes it again.
+    world.healthy_meanwhile("late").await?;
+    world.settled(60 * SECOND).await?;
+    world.operator.take().context("an operator")?.kill().await?;
+    world.program = this;
+    world.start_operator().await?;
+    world.healthy_meanwhile("later").await?;
+    world.routed("late.local", 10 * SECOND).await.map(|_| ())
 }
 
 /// A manifest that a later version of Dovetail wrote: the operator is not ready, says why, writes nothing, and the

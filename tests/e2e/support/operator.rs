@@ -22,6 +22,11 @@ pub fn program() -> Result<PathBuf> {
     Ok(program)
 }
 
+/// The program of an earlier version, if the runner names one in `E2E_EARLIER_PROGRAM`.
+pub fn earlier_program() -> Option<PathBuf> {
+    std::env::var_os("E2E_EARLIER_PROGRAM").map(PathBuf::from)
+}
+
 /// A running operator; killed when dropped.
 pub struct Operator {
     child: Child,
@@ -31,11 +36,11 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Starts `dovetail run` with this configuration; the log goes to a file in `directory`.
-    pub fn start(directory: &Path, config: &Path, admin: &str) -> Result<Self> {
+    /// Starts `PROGRAM run` with this configuration; the log goes to a file in `directory`.
+    pub fn start(program: &Path, directory: &Path, config: &Path, admin: &str) -> Result<Self> {
         let log = directory.join("operator.log");
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&log)?;
-        let child = Command::new(program()?)
+        let child = Command::new(program)
             .arg("run")
             .arg("--config")
             .arg(config)

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::docker::Docker;
 use super::engine::Engine;
 use super::load::{self, Answer, Load};
-use super::operator::Operator;
+use super::operator::{self, Operator};
 use super::recorder::Recorder;
 use super::wait::{self, SECOND};
 
@@ -47,6 +47,8 @@ pub struct World {
     pub clusters: Option<String>,
     /// The port that the proxies publish. The requests of a world go to port 80.
     pub http_port: u16,
+    /// The program that the next operator is: this version's, unless the scenario says otherwise.
+    pub program: PathBuf,
     /// Where the operator serves its admin pages: on a port that was free, so that two runs get on beside each other.
     admin: String,
     /// Nodes that the scenario has broken: mended when it is over.
@@ -72,6 +74,7 @@ impl World {
             nginx_settings: String::new(),
             clusters: None,
             http_port: 80,
+            program: operator::program().expect("the program is built"),
             admin: free_address().expect("a free port on loopback"),
             broken: BTreeSet::new(),
         }
@@ -196,7 +199,7 @@ impl World {
     pub fn launch_operator(&mut self, extra: &str) -> Result<()> {
         self.start_recorder()?;
         let config = self.write_config(extra)?;
-        self.operator = Some(Operator::start(&self.directory, &config, &self.admin)?);
+        self.operator = Some(Operator::start(&self.program, &self.directory, &config, &self.admin)?);
         Ok(())
     }
 
@@ -222,7 +225,7 @@ impl World {
         let admin = free_address()?;
         let config = directory.join("dovetail.yaml");
         std::fs::write(&config, self.config_text(&recorder, &admin, extra))?;
-        Ok((Operator::start(&directory, &config, &admin)?, recorder))
+        Ok((Operator::start(&self.program, &directory, &config, &admin)?, recorder))
     }
 
     /// The operator.

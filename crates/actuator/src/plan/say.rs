@@ -52,6 +52,7 @@ impl Look<'_> {
             Some(Hold {
                 generation: *generation,
                 fragments: fragments.collect(),
+                setup: stored.manifest.as_ref().map(|manifest| manifest.setup.clone()).unwrap_or_default(),
                 reason: held.reason.clone(),
                 by_hand: held.attempts == 0,
             })
@@ -64,6 +65,7 @@ impl Look<'_> {
             cluster: self.settings.cluster.clone(),
             generation: Bundle::digest(&Default::default(), &Default::default(), &Default::default()),
             reason: "nothing was published before".into(),
+            setup: serde_json::Value::Null,
             services: Default::default(),
         }
     }

@@ -69,7 +69,13 @@ fn target(reason: &str, routes: &[(&str, &NetworkId)]) -> Target {
     let networks: BTreeSet<NetworkId> = routes.iter().map(|(_, network)| (*network).clone()).collect();
     let generation = Bundle::digest(&files, &networks, &BTreeSet::new());
     let cluster = settings().cluster;
-    let manifest = Manifest { cluster: cluster.clone(), generation, reason: reason.into(), services };
+    let manifest = Manifest {
+        cluster: cluster.clone(),
+        generation,
+        reason: reason.into(),
+        setup: serde_json::Value::Null,
+        services,
+    };
     Target {
         bundle: Arc::new(Bundle { cluster, files, networks, secrets: BTreeSet::new(), manifest: Arc::new(manifest) }),
     }

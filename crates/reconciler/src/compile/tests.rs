@@ -195,6 +195,7 @@ fn a_held_change_is_not_served_and_everyone_else_is() {
                 (ServiceId::new(*name), fragment)
             })
             .collect(),
+        setup: Default::default(),
         reason: "2 tasks failed".into(),
         by_hand: false,
     };
@@ -222,6 +223,43 @@ fn a_held_change_is_not_served_and_everyone_else_is() {
     new: quarantined (2 tasks failed), last good: false
       problem quarantined
     ");
+}
+
+#[test]
+fn a_setup_that_failed_is_left_out_and_the_services_that_came_with_it_are_heard() {
+    let good = nginx::Settings::default();
+    let bad = nginx::Settings { ip_hash: true, ..nginx::Settings::default() };
+    let service = || tasks_service("new", "new.local", "n1", &["10.0.0.2"]);
+    let contribution = contribution("new", "new.local", BackendMode::Task, "n1", "10.0.0.2:8080");
+    let hold = |setup: &nginx::Settings, by_hand| Hold {
+        generation: Digest::of(b"held"),
+        fragments: [(
+            "new".into(),
+            Fragment { digest: contribution.digest(), network: Some("n1".into()), named: None },
+        )]
+        .into(),
+        setup: crate::setup::write(setup),
+        reason: "refused".into(),
+        by_hand,
+    };
+    let check_with = |holds: Vec<Hold>| {
+        let last_good = Manifest { setup: crate::setup::write(&good), ..manifest(&[]) };
+        let last_good = Arc::new(last_good);
+        let live = Published::Live { manifest: Arc::clone(&last_good), last_good, holds };
+        let mut settings = settings();
+        settings.clusters.values_mut().for_each(|cluster| cluster.nginx = bad.clone());
+        let published = BTreeMap::from([(main_cluster(), live)]);
+        let compiled = compile(&desired(vec![service()]), &published, &settings);
+        let setup = compiled.setups[&main_cluster()].clone();
+        assert_eq!(compiled.report.kept_setups.contains_key(&main_cluster()), setup == good);
+        (setup == good, compiled.report.services[&"new".into()].verdict.as_str())
+    };
+    assert_eq!(check_with(vec![]), (false, "routed"));
+    assert_eq!(check_with(vec![hold(&bad, false)]), (true, "routed"));
+    // It was the service as well: it fails under what is known to work.
+    assert_eq!(check_with(vec![hold(&bad, false), hold(&good, false)]), (true, "quarantined"));
+    assert_eq!(check_with(vec![hold(&good, false)]), (false, "quarantined"));
+    assert_eq!(check_with(vec![hold(&bad, true)]), (true, "quarantined"), "what somebody took back stays out");
 }
 
 #[test]
@@ -417,6 +455,7 @@ fn after_a_failed_join_networks_join_one_at_a_time_and_services_that_move_are_se
         generation: Digest::of(b"held"),
         fragments: [("gone".into(), Fragment { digest: gone.digest(), network: Some("full".into()), named: None })]
             .into(),
+        setup: Default::default(),
         reason: "no address".into(),
         by_hand: false,
     };

@@ -5,11 +5,13 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use model::values::Cidr;
+use serde::{Deserialize, Serialize};
 
 use super::values::{AdminLine, Text, Version};
 
-/// Everything that can be set. The defaults are Interlock's where it had the option, and nothing speaks against.
-#[derive(Clone, Debug, PartialEq)]
+/// Everything that can be set; it is written into manifests, so that a setup that worked can be gone back to. The defaults are Interlock's where it had the option, and nothing speaks against.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// The nginx in the proxy image; what is rendered follows it.
     pub version: Version,
@@ -100,7 +102,7 @@ pub struct Settings {
 }
 
 /// A version of TLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum TlsProtocol {
     /// 1.0, for very old clients only.
     V1_0,
@@ -113,7 +115,7 @@ pub enum TlsProtocol {
 }
 
 /// Lines that the cluster's administrator adds, at the end of the block that they are named after.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExtraLines {
     /// Outside of all blocks.
     pub main: Vec<AdminLine>,
@@ -124,7 +126,7 @@ pub struct ExtraLines {
 }
 
 /// How many worker processes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Workers {
     /// One a processor.
     Auto,
@@ -133,7 +135,7 @@ pub enum Workers {
 }
 
 /// What happens to `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Request-ID` of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Forwarded {
     /// They are passed on, `X-Forwarded-For` with the client's address added. If `trusted_proxies` are named,
     /// only theirs.
@@ -143,7 +145,7 @@ pub enum Forwarded {
 }
 
 /// Number and size of buffers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LargeHeaderBuffers {
     /// How many.
     pub number: u32,
@@ -152,7 +154,7 @@ pub struct LargeHeaderBuffers {
 }
 
 /// How requests are logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AccessLog {
     /// Not at all.
     Off,
@@ -165,7 +167,7 @@ pub enum AccessLog {
 }
 
 /// The least that nginx says about itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ErrorLogLevel {
     /// Errors.
     Error,

@@ -4,13 +4,15 @@ use std::fmt;
 use std::str::FromStr;
 
 use model::values::ValueError;
+use serde::{Deserialize, Serialize};
 
 fn refuse<T>(found: &str, allowed: &'static str) -> Result<T, ValueError> {
     Err(ValueError::new(found, allowed))
 }
 
 /// A version of nginx.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Version {
     /// The first number.
     pub major: u16,
@@ -47,7 +49,8 @@ impl fmt::Display for Version {
 
 /// A text that nginx takes as it is: no control characters, and no `$`, which would begin a variable and cannot
 /// be escaped in nginx's language.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Text(String);
 
 impl Text {
@@ -72,7 +75,8 @@ impl Text {
 
 /// A line of nginx's language by the cluster's administrator, who may write what they like: it is never made from a
 /// label. What breaks the file is found by the check before the rollout, or by the rollout.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct AdminLine(String);
 
 impl AdminLine {
@@ -94,6 +98,29 @@ impl AdminLine {
         &self.0
     }
 }
+
+/// In manifests they are texts, which are checked again when they are read.
+macro_rules! as_text {
+    ($name:ident, $parse:expr, $write:expr) => {
+        impl TryFrom<String> for $name {
+            type Error = ValueError;
+
+            fn try_from(text: String) -> Result<Self, ValueError> {
+                $parse(&text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> String {
+                $write(value)
+            }
+        }
+    };
+}
+
+as_text!(Version, str::parse, |version: Version| version.to_string());
+as_text!(Text, Text::parse, |text: Text| text.0);
+as_text!(AdminLine, AdminLine::parse, |line: AdminLine| line.0);
 
 #[cfg(test)]
 mod tests {
