@@ -1,5 +1,6 @@
 //! The docker client, as an operator uses it.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -103,7 +104,8 @@ impl Docker {
 
     /// Where the nodes of a service's running tasks publish a port of theirs in host mode.
     pub async fn at_nodes(&self, service: &str, port: u16) -> Result<Vec<String>> {
-        let mut found = Vec::new();
+        // The Engine tells a port once for each family of addresses.
+        let mut found = BTreeSet::new();
         for task in self.running_tasks(service).await? {
             let node = task["NodeID"].as_str().context("a running task has a node")?;
             let address = self.run(&["node", "inspect", "-f", "{{.Status.Addr}}", node]).await?;
@@ -111,8 +113,7 @@ impl Docker {
             let published = ports.iter().filter(|published| published["TargetPort"] == port);
             found.extend(published.map(|published| format!("{address}:{}", published["PublishedPort"])));
         }
-        found.sort();
-        Ok(found)
+        Ok(found.into_iter().collect())
     }
 
     /// The virtual address of a service on a network.
