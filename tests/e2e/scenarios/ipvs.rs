@@ -40,14 +40,19 @@ pub async fn four_tasks(world: &mut World) -> Result<()> {
     .await
 }
 
-/// Two services on one host, with four tasks and with one: in task mode each task counts, in VIP mode each service.
+/// Two services on one host, with four tasks and with one: in task mode each task counts, in VIP mode each service,
+/// and with weights what they say.
 pub async fn canary(world: &mut World) -> Result<()> {
     world.start_operator().await?;
     world.network("demo").await?;
-    for (mode, expected, upstreams) in [("task", 0.2, 5), ("vip", 0.5, 2)] {
-        for (version, replicas) in [("v1", 4), ("v2", 1)] {
-            let more =
-                format!("--replicas={replicas} --env METADATA={version} --label com.docker.lb.backend_mode={mode}");
+    for (mode, weights, expected, upstreams) in
+        [("task", None, 0.2, 5), ("vip", None, 0.5, 2), ("vip", Some([80, 20]), 0.2, 2)]
+    {
+        for (index, (version, replicas)) in [("v1", 4), ("v2", 1)].into_iter().enumerate() {
+            let weight = weights.map_or(String::new(), |of| format!("--label com.docker.lb.weight={}", of[index]));
+            let more = format!(
+                "--replicas={replicas} --env METADATA={version} --label com.docker.lb.backend_mode={mode} {weight}"
+            );
             world.serve(&format!("{mode}-{version}"), "demo.local", &more).await?;
         }
         wait::until(&format!("{upstreams} upstreams in {mode} mode"), 60 * SECOND, || async {
@@ -60,7 +65,9 @@ pub async fn canary(world: &mut World) -> Result<()> {
         let requests = 400_u16;
         let shares = shares(world, requests.into()).await?;
         let share = shares.get("v2").copied().unwrap_or(0) as f64 / f64::from(requests);
-        world.figure(format!("canary 4 + 1 in {mode} mode: {:.1} % of {requests} requests reached v2", share * 100.0));
+        let weighed = weights.map_or(String::new(), |[one, other]| format!(", weights {one} and {other}"));
+        let percent = share * 100.0;
+        world.figure(format!("canary 4 + 1 in {mode} mode{weighed}: {percent:.1} % of {requests} requests reached v2"));
         // Five standard deviations of throwing dice; nginx's round robin is far closer.
         let error = 5.0 * (expected * (1.0 - expected) / f64::from(requests)).sqrt();
         ensure!((share - expected).abs() < error, "v2 has {share} of the requests, not {expected}");

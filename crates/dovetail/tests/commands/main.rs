@@ -9,6 +9,7 @@ mod explains;
 mod imports;
 mod lints;
 mod looks;
+mod mutated;
 mod networks;
 mod operator;
 mod orders;

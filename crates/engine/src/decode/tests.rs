@@ -1,6 +1,8 @@
 //! `tests/recorded/*.json` are answers of Engine 20.10.24, the swarm's secrets taken out. The rest is written
 //! by hand after its source.
 
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
 use serde_json::json;
 
 use super::*;
@@ -601,4 +603,94 @@ fn a_log_is_the_text_of_its_frames() {
     // A terminal has no frames.
     assert!(log(b"nginx: [emerg] x").is_err());
     assert!(log(&frame(9, "x")).is_err());
+}
+
+// === Whatever an Engine says ===
+
+/// Values that an Engine, a balancer or somebody in between might put in the place of another.
+fn other_value() -> impl Strategy<Value = Value> {
+    select(vec![
+        Value::Null,
+        json!(""),
+        json!("x"),
+        json!("10.0.0.1/99"),
+        json!("fe80::1%eth0"),
+        json!("0000-13-99T99:99:99Z"),
+        json!(-1),
+        json!(1e300),
+        json!(u64::MAX),
+        json!(true),
+        json!([]),
+        json!([null]),
+        json!({}),
+        json!({"": null}),
+    ])
+}
+
+/// How many places there are in a tree, itself included.
+fn places(tree: &Value) -> usize {
+    1 + match tree {
+        Value::Array(items) => items.iter().map(places).sum(),
+        Value::Object(fields) => fields.values().map(places).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+    }
+}
+
+/// Puts a value in the place of this number, counted from the root; gives it back if the tree has fewer.
+fn put(tree: &mut Value, place: usize, value: Value) {
+    if place == 0 {
+        *tree = value;
+        return;
+    }
+    let below: Vec<&mut Value> = match tree {
+        Value::Array(items) => items.iter_mut().collect(),
+        Value::Object(fields) => fields.values_mut().collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),
+    };
+    let mut place = place - 1;
+    for child in below {
+        let size = places(child);
+        if place < size {
+            return put(child, place, value);
+        }
+        place -= size;
+    }
+}
+
+proptest! {
+    /// Nothing that is said panics, and what is refused is refused in words of bounded length.
+    #[test]
+    fn a_mutated_answer_is_read_or_refused(
+        which in select(vec![SERVICES, SERVICE, TASKS, TASK_HISTORY, SECRETS, VERSION, INFO]),
+        changes in prop::collection::vec((any::<Index>(), other_value()), 1..6),
+    ) {
+        let mut answer: Value = serde_json::from_slice(which).unwrap();
+        for (place, value) in changes {
+            let place = place.index(places(&answer));
+            put(&mut answer, place, value);
+        }
+        let bytes = bytes(&answer);
+        let errors = [
+            services(&bytes).map(drop),
+            tasks(&bytes).map(drop),
+            tasks_with_specs(&bytes).map(drop),
+            nodes(&bytes).map(drop),
+            raw_service(&bytes).map(drop),
+            version(&bytes).map(drop),
+            is_manager(&bytes).map(drop),
+            image_digest(&bytes).map(drop),
+            created(&bytes).map(drop),
+        ];
+        for error in errors.into_iter().filter_map(Result::err) {
+            prop_assert!(!error.is_empty() && error.len() < 2000, "{error}");
+        }
+        let _ = (warnings(&bytes), error_message(&bytes), log(&bytes));
+    }
+
+    /// Bytes that are no JSON at all, or half of it.
+    #[test]
+    fn a_broken_answer_is_refused(which in select(vec![SERVICES, TASKS, SECRETS]), cut in any::<Index>()) {
+        let half = &which[..cut.index(which.len() - 2)];
+        prop_assert!(services(half).is_err() && tasks(half).is_err() && nodes(half).is_err());
+    }
 }
