@@ -15,6 +15,7 @@ mod networks;
 mod operators;
 mod problems;
 mod rollouts;
+mod scale;
 mod task_mode;
 mod tls;
 mod troubles;
@@ -84,6 +85,7 @@ pub fn all() -> Vec<Scenario> {
         "cluster-node-cut-off" in Cluster on 3 => cluster::node_cut_off,
         "cluster-fifty-networks" in Cluster on 3 => cluster::fifty_networks,
         "cluster-engine-api-troubles" in Cluster on 3 => cluster::api_troubles,
+        "cluster-ten-thousand-services" in Cluster on 1 => scale::ten_thousand,
         "checks-of-secrets" in Core on 3 => checks::secrets,
     ]
 }

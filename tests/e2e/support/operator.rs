@@ -10,8 +10,11 @@ use tokio::process::{Child, Command};
 
 use super::wait;
 
-/// The program under test: built by whoever runs the tests, beside this test's own binary.
+/// The program under test: built by whoever runs the tests, beside this test's own binary, unless `E2E_PROGRAM` names one.
 pub fn program() -> Result<PathBuf> {
+    if let Some(program) = std::env::var_os("E2E_PROGRAM") {
+        return Ok(program.into());
+    }
     let here = std::env::current_exe()?;
     // target/TRIPLE/debug/deps/e2e-HASH -> target/TRIPLE/debug/dovetail
     let program =

@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
+use super::crowd::Crowd;
 use super::permissions;
 
 /// One call to the Engine.
@@ -60,6 +61,8 @@ pub struct Recorder {
     /// Calls that were refused, since nobody has to be permitted to make them.
     offences: Arc<Mutex<Vec<String>>>,
     mood: Arc<Mutex<Mood>>,
+    /// Services that the engine's lists have more.
+    crowd: Arc<Mutex<Option<Crowd>>>,
     /// Ends the connections that stand.
     standing: Arc<Mutex<CancellationToken>>,
     stop: CancellationToken,
@@ -75,11 +78,13 @@ impl Recorder {
             calls: Arc::default(),
             offences: Arc::default(),
             mood: Arc::new(Mutex::new(Mood::Pass)),
+            crowd: Arc::default(),
             standing: Arc::default(),
             stop: CancellationToken::new(),
         };
         let (calls, mood, stop) = (Arc::clone(&recorder.calls), Arc::clone(&recorder.mood), recorder.stop.clone());
         let (offences, standing) = (Arc::clone(&recorder.offences), Arc::clone(&recorder.standing));
+        let crowd = Arc::clone(&recorder.crowd);
         tokio::spawn(async move {
             loop {
                 let accepted = tokio::select! {
@@ -89,13 +94,22 @@ impl Recorder {
                 let Ok((stream, _)) = accepted else { return };
                 let (calls, mood, stop, upstream) =
                     (Arc::clone(&calls), Arc::clone(&mood), stop.clone(), upstream.clone());
-                let offences = Arc::clone(&offences);
+                let (offences, crowd) = (Arc::clone(&offences), Arc::clone(&crowd));
                 let broken = standing.lock().expect("no panic while recording").clone();
                 tokio::spawn(async move {
                     let service = service_fn(move |request| {
                         let (calls, mood) = (Arc::clone(&calls), Arc::clone(&mood));
                         let (upstream, offences) = (upstream.clone(), Arc::clone(&offences));
-                        async move { pass(request, &upstream, &calls, &offences, &mood).await }
+                        let more = crowd.lock().expect("no panic while recording").as_ref().and_then(|crowd| {
+                            crowd.of(&without_version(request.uri().path()), request.uri().query().unwrap_or_default())
+                        });
+                        async move {
+                            let response = pass(request, &upstream, &calls, &offences, &mood).await?;
+                            match more {
+                                Some(more) if response.status().is_success() => with_more(response, more).await,
+                                _ => Ok(response),
+                            }
+                        }
                     });
                     let connection =
                         hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
@@ -133,6 +147,11 @@ impl Recorder {
     /// Forgets the calls so far.
     pub fn clear(&self) {
         self.calls.lock().expect("no panic while recording").clear();
+    }
+
+    /// Puts services into the engine's lists from now on.
+    pub fn set_crowd(&self, crowd: Crowd) {
+        *self.crowd.lock().expect("no panic while recording") = Some(crowd);
     }
 
     /// Changes what is done with calls from now on. A change for the worse ends the connections that stand, the
@@ -223,6 +242,21 @@ async fn filter(
     let bytes = body.collect().await?.to_bytes();
     let refusal = permissions::refusal(path, &serde_json::from_slice(&bytes)?);
     Ok((Request::from_parts(head, whole(bytes)), refusal))
+}
+
+/// A list and more items.
+async fn with_more(response: Response<Body>, more: Bytes) -> Result<Response<Body>> {
+    let (mut head, body) = response.into_parts();
+    let list = body.collect().await?.to_bytes();
+    let end = list.iter().rposition(|byte| *byte == b']').context("a list ends with a bracket")?;
+    let list = list.slice(..end);
+    let comma = if list.trim_ascii().ends_with(b"[") { "" } else { "," };
+    let parts = [list, Bytes::from(comma), more, Bytes::from("]")];
+    let length: usize = parts.iter().map(Bytes::len).sum();
+    head.headers.insert(hyper::header::CONTENT_LENGTH, length.into());
+    head.headers.remove(hyper::header::TRANSFER_ENCODING);
+    let frames = futures::stream::iter(parts).map(|part| Ok(hyper::body::Frame::data(part)));
+    Ok(Response::from_parts(head, BodyExt::boxed(http_body_util::StreamBody::new(frames))))
 }
 
 /// The head of a response and half of its body; of a stream, which has no half, nothing.

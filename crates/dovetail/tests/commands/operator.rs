@@ -1,11 +1,12 @@
 //! How the operator begins and how it ends.
 
-use std::sync::Arc;
+use std::io::Write;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dovetail::wire;
 use model::labels;
-use swarm::Identity;
+use swarm::{Class, Identity};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep};
@@ -123,4 +124,79 @@ async fn an_engine_that_is_down_at_the_start_is_waited_for() {
             .await;
     };
     assert_eq!(run(&stage, back).await, Ok(()));
+}
+
+/// The log of one test, which runs on one thread.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Lines {
+    fn count(&self) -> usize {
+        self.0.lock().unwrap().iter().filter(|byte| **byte == b'\n').count()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_its_engine_for_ten_minutes_an_operator_asks_as_at_rest_says_little_and_then_goes_on() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_max_level(tracing::Level::INFO);
+    let _guard = tracing::subscriber::set_default(subscriber.finish());
+    let stage = Stage::new();
+    stage.publish_the_founding_documents_services().await;
+    let mut operator = stage.operator();
+    let view = Arc::clone(&operator.view);
+    let story = async {
+        in_step(&view).await;
+        let before = stage.swarm.calls().len();
+        sleep(Duration::from_secs(600)).await;
+        let at_rest = stage.swarm.calls().len() - before;
+        // Nobody listens, and every call is answered with an error.
+        for answers in [false, true] {
+            let version = stage.proxy_version();
+            let (said, before) = (lines.count(), stage.swarm.calls().len());
+            assert!(said > 0, "what is said is counted");
+            let fault = answers.then(|| stage.swarm.inject(embedded::Fault::every_call().fail(Class::Unavailable)));
+            if !answers {
+                stage.swarm.engine_down();
+            }
+            let name = format!("late-{answers}");
+            stage
+                .service(&name)
+                .label(labels::HOSTS, &format!("{name}.local"))
+                .label(labels::PORT, "80")
+                .create()
+                .unwrap();
+            sleep(Duration::from_secs(600)).await;
+            let (said, asked) = (lines.count() - said, stage.swarm.calls().len() - before);
+            assert!((1..=30).contains(&said), "{said} lines in ten minutes, answers: {answers}");
+            assert!((1..=at_rest * 3 / 2).contains(&asked), "{asked} calls, {at_rest} at rest, answers: {answers}");
+            assert!(!view.readiness().ready, "answers: {answers}");
+            assert_eq!(stage.proxy_version(), version, "nothing is written");
+            match fault {
+                Some(fault) => fault.lift(),
+                None => stage.swarm.engine_up(),
+            }
+            let published =
+                |swarm: &embedded::Swarm| swarm.raw("dovetail-proxy").is_some_and(|now| now.version > version);
+            stage.swarm.within(Duration::from_secs(15), "what came meanwhile is published", published).await;
+            in_step(&view).await;
+        }
+    };
+    tokio::select! {
+        error = operator.run() => panic!("the operator ended: {error:#}"),
+        () = story => {}
+    }
+    operator.drain().await;
 }
