@@ -27,8 +27,10 @@ pub struct View {
     pub observer: watch::Receiver<driver::Status>,
     /// How every loop is doing, by name, the observer's among them.
     pub loops: BTreeMap<String, watch::Receiver<driver::Status>>,
-    /// A complete reading older than this is stale.
-    pub stale_after: Duration,
+    /// The time from poll to poll.
+    pub poll_every: watch::Receiver<Duration>,
+    /// A complete reading that is older than that by this much is stale.
+    pub stale_grace: Duration,
 }
 
 /// Whether the operator knows the cluster well enough to act on it.
@@ -66,6 +68,13 @@ impl View {
             .collect()
     }
 
+    /// A complete reading older than this is stale. A poll that takes long is made seldom, by itself.
+    pub fn stale_after(&self) -> Duration {
+        let every = *self.poll_every.borrow();
+        // The poll itself takes a tenth of that at most.
+        every + every / 10 + self.stale_grace
+    }
+
     /// Whether the operator is ready.
     pub fn readiness(&self) -> Readiness {
         let age = self.observer.borrow().last_success.map(|then| Instant::now().duration_since(then));
@@ -76,7 +85,7 @@ impl View {
                 let why = why.unwrap_or_else(|| "it is under way".into());
                 reasons.push(format!("the cluster was not yet read completely: {why}"));
             }
-            Some(age) if age > self.stale_after => {
+            Some(age) if age > self.stale_after() => {
                 let why = self.observer.borrow().last_error.clone().unwrap_or_else(|| "no answer".into());
                 reasons.push(format!("the last complete reading is {} s old: {why}", age.as_secs()));
             }
@@ -91,7 +100,7 @@ impl View {
                 Some(Published::Nothing | Published::Live { .. }) => {}
             }
         }
-        let stale_since = age.filter(|age| *age > self.stale_after).map(|age| {
+        let stale_since = age.filter(|age| *age > self.stale_after()).map(|age| {
             let age = jiff::SignedDuration::try_from(age).unwrap_or(jiff::SignedDuration::MAX);
             jiff::Timestamp::now().checked_sub(age).map(|then| format!("{then:.0}")).unwrap_or_default()
         });

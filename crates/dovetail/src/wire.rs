@@ -154,6 +154,7 @@ where
         };
         let (observer, desired) = observer::Observer::new(swarm.clone(), observer_settings);
         let (short_circuits, addresses) = (observer.short_circuits(), observer.addresses());
+        let poll_every = observer.poll_every();
         let observer_status = spawn("observer".into(), looped(observer, reading, &end));
 
         let mut settings = config.reconciler();
@@ -194,8 +195,9 @@ where
             waits_for: waits_for_receiver,
             observer: observer_status,
             loops: statuses,
-            // Three polls, and never so short that one slow answer counts as an outage.
-            stale_after: (3 * config.engine.poll_interval.0).max(Duration::from_secs(15)),
+            poll_every,
+            // Two more polls, and never so short that one slow answer counts as an outage.
+            stale_grace: (2 * config.engine.poll_interval.0).max(Duration::from_secs(12)),
         });
         let registry = metrics::registry(metrics::Sources {
             view: Arc::clone(&view),

@@ -77,6 +77,7 @@ pub struct Observer<S> {
     changed: BTreeMap<ServiceId, Instant>,
     desired: watch::Sender<Option<Arc<Desired>>>,
     addresses: watch::Sender<Arc<BTreeMap<NetworkId, Addresses>>>,
+    poll_every: watch::Sender<Duration>,
     short_circuits: Arc<ShortCircuits>,
     complaints: Complaints,
     /// What did not answer in the last pass, to be logged once.
@@ -126,6 +127,7 @@ impl<S: swarm::Read + swarm::Watch> Observer<S> {
         let (desired, receiver) = watch::channel(None);
         let now = Instant::now();
         let index = Index::new(settings.proxies.clone());
+        let (poll_every, _) = watch::channel(settings.poll_interval);
         let observer = Self {
             swarm,
             settings,
@@ -140,6 +142,7 @@ impl<S: swarm::Read + swarm::Watch> Observer<S> {
             changed: BTreeMap::new(),
             desired,
             addresses: watch::Sender::default(),
+            poll_every,
             short_circuits: Arc::default(),
             complaints: Complaints::default(),
             failing: BTreeSet::new(),
@@ -156,6 +159,11 @@ impl<S: swarm::Read + swarm::Watch> Observer<S> {
     /// scaled: for people and dashboards, and nobody is to decide anything from it.
     pub fn addresses(&self) -> watch::Receiver<Arc<BTreeMap<NetworkId, Addresses>>> {
         self.addresses.subscribe()
+    }
+
+    /// How often everything is listed: [`Settings::poll_interval`], unless listing takes long.
+    pub fn poll_every(&self) -> watch::Receiver<Duration> {
+        self.poll_every.subscribe()
     }
 
     fn ready(&self) -> bool {
@@ -400,7 +408,9 @@ impl<S: swarm::Read + swarm::Watch> Level for Observer<S> {
             Scope::Everything => {
                 self.due.everything = false;
                 self.due.services = false;
-                self.due.poll_at = now + self.settings.poll_interval.max(10 * took);
+                let every = self.settings.poll_interval.max(10 * took);
+                self.due.poll_at = now + every;
+                self.poll_every.send_replace(every);
             }
             Scope::Services(_) => self.due.services = false,
             Scope::Tasks(_) => {}

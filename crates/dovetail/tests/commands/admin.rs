@@ -63,7 +63,7 @@ async fn ready_is_not_before_the_first_listing_and_no_more_when_the_engine_is_go
 
         stage.swarm.engine_down();
         // Its last reading may be a poll old already.
-        tokio::time::sleep(view.stale_after - Duration::from_secs(4)).await;
+        tokio::time::sleep(view.stale_after() - Duration::from_secs(4)).await;
         assert_eq!(get(&router, "/readyz").await.0, StatusCode::OK, "a short outage is none");
         tokio::time::sleep(Duration::from_secs(8)).await;
         let (status, body) = json(&router, "/readyz").await;
@@ -84,6 +84,38 @@ async fn ready_is_not_before_the_first_listing_and_no_more_when_the_engine_is_go
         assert_eq!(get(&router, "/readyz").await.0, StatusCode::OK);
     })
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_answers_slowly_is_polled_seldom_and_that_is_not_stale() {
+    let stage = Stage::new();
+    stage.publish_the_founding_documents_services().await;
+    let mut operator = stage.operator();
+    let view = std::sync::Arc::clone(&operator.view);
+    let story = async {
+        in_step(&view).await;
+        let fault = stage.swarm.inject(embedded::Fault::on(embedded::Verb::Services).slow(Duration::from_secs(4)));
+        let mut oldest = Duration::ZERO;
+        for _ in 0..300 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let readiness = view.readiness();
+            oldest = oldest.max(Duration::from_millis(readiness.age_ms.expect("it was read")));
+            assert!(readiness.ready, "{readiness:?}");
+        }
+        assert!(oldest > Duration::from_secs(30), "{oldest:?}: it is polled less often");
+        assert!(view.stale_after() > oldest);
+        // What does not answer at all is told nevertheless.
+        let gone = stage.swarm.inject(embedded::Fault::every_call().hang());
+        tokio::time::sleep(Duration::from_secs(65)).await;
+        assert!(!view.readiness().ready);
+        fault.lift();
+        gone.lift();
+    };
+    tokio::select! {
+        error = operator.run() => panic!("the operator ended: {error:#}"),
+        () = story => {}
+    }
+    operator.drain().await;
 }
 
 #[tokio::test(start_paused = true)]
