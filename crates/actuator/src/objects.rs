@@ -9,6 +9,9 @@ use swarm::{Config, NewConfig};
 use crate::hold::Held;
 use crate::settings::Settings;
 
+/// The kind of a part of manifests that generations may share.
+const SHARD: &str = "manifest-shard";
+
 /// The config objects of one cluster, as listed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Objects {
@@ -22,9 +25,9 @@ pub struct Objects {
 pub struct Stored {
     /// The manifest; none if it does not read or is incomplete.
     pub manifest: Option<Arc<Manifest>>,
-    /// The objects that hold it, in the order of their names.
+    /// The objects that hold it, its head first; other generations may share the rest.
     pub parts: Vec<ConfigId>,
-    /// When the last of them was created.
+    /// When its head was created.
     pub created_at: CreatedAt,
     /// The hold written on it.
     pub held: Option<Held>,
@@ -50,14 +53,18 @@ impl Objects {
             objects.ids.insert(config.name.clone(), config.id.clone());
             objects.by_id.insert(config.id.clone(), config);
         }
-        let mut parts: BTreeMap<Digest, Vec<&Config>> = BTreeMap::new();
+        let mut heads: BTreeMap<Digest, Vec<&Config>> = BTreeMap::new();
         for config in objects.ids.values().map(|id| &objects.by_id[id]) {
             if let Some(generation) = generation_label(config) {
-                parts.entry(generation).or_default().push(config);
+                heads.entry(generation).or_default().push(config);
             }
         }
-        objects.generations =
-            parts.into_iter().map(|(generation, parts)| (generation, Stored::new(generation, &parts))).collect();
+        let shards: BTreeMap<Digest, &Config> =
+            objects.by_id.values().filter_map(|config| Some((shard(config)?, config))).collect();
+        objects.generations = heads
+            .into_iter()
+            .map(|(generation, heads)| (generation, Stored::new(generation, &heads, &shards)))
+            .collect();
         objects
     }
 
@@ -111,15 +118,32 @@ impl Objects {
 }
 
 impl Stored {
-    fn new(generation: Digest, parts: &[&Config]) -> Self {
-        let manifest = Manifest::read(parts.iter().map(|part| part.data.as_ref())).ok();
+    /// Usually there is one head; two operators at once can leave two, which differ in their reasons.
+    fn new(generation: Digest, heads: &[&Config], shards: &BTreeMap<Digest, &Config>) -> Self {
+        let (mut manifest, mut parts) = (None, Vec::new());
+        for head in heads {
+            let own = Manifest::shards_of(&head.data);
+            let own: Vec<&Config> = own.iter().filter_map(|digest| shards.get(digest).copied()).collect();
+            let texts = [*head].into_iter().chain(own.iter().copied()).map(|part| part.data.as_ref());
+            let read = Manifest::read(texts).ok().filter(|manifest| manifest.generation == generation);
+            // Those of the one that is read come first.
+            let place = if manifest.is_none() && read.is_some() { 0 } else { parts.len() };
+            parts.splice(place..place, [*head].into_iter().chain(own).map(|part| part.id.clone()));
+            manifest = manifest.or(read);
+        }
         Self {
-            manifest: manifest.filter(|manifest| manifest.generation == generation).map(Arc::new),
-            parts: parts.iter().map(|part| part.id.clone()).collect(),
-            created_at: parts.iter().map(|part| part.created_at).max().unwrap_or_default(),
-            held: parts.iter().find_map(|part| Held::read(part)),
+            manifest: manifest.map(Arc::new),
+            parts,
+            created_at: heads.iter().map(|head| head.created_at).max().unwrap_or_default(),
+            held: heads.iter().find_map(|head| Held::read(head)),
         }
     }
+}
+
+/// The digest of a part of a manifest that generations may share.
+fn shard(config: &Config) -> Option<Digest> {
+    let is_shard = config.labels.get(labels::KIND).is_some_and(|kind| kind == SHARD);
+    Digest::parse(config.labels.get(labels::DIGEST).filter(|_| is_shard)?)
 }
 
 fn generation_label(config: &Config) -> Option<Digest> {
@@ -131,11 +155,14 @@ pub fn new_file(settings: &Settings, content: &Arc<[u8]>, digest: Digest) -> New
     new_config(settings, content, digest, "file")
 }
 
-/// A part of a generation's manifest as a config object.
-pub fn new_manifest_part(settings: &Settings, content: Vec<u8>, generation: Digest) -> NewConfig {
+/// A part of a generation's manifest, by the name that [`Manifest::write`] gives it, as a config object.
+pub fn new_manifest_part(settings: &Settings, part: &str, content: Vec<u8>, generation: Digest) -> NewConfig {
     let digest = Digest::of(&content);
-    let mut config = new_config(settings, &Arc::from(content), digest, "manifest");
-    config.labels.insert(labels::GENERATION.into(), generation.to_string());
+    let is_head = part == Manifest::HEAD;
+    let mut config = new_config(settings, &Arc::from(content), digest, if is_head { "manifest" } else { SHARD });
+    if is_head {
+        config.labels.insert(labels::GENERATION.into(), generation.to_string());
+    }
     config
 }
 

@@ -8,7 +8,8 @@ use serde_json::Value;
 use crate::{ClusterName, Contribution, Digest, ServiceId, shard};
 
 /// What one generation publishes. It is stored as config objects that the proxy service refers to, so what
-/// is published is read from the live spec and needs no memory of ours.
+/// is published is read from the live spec and needs no memory of ours. A large one is sharded, by the digests of the
+/// services' ids, so that a changed service replaces one shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
     /// Whose proxies.
@@ -49,104 +50,137 @@ pub enum ManifestError {
     Damaged(String),
 }
 
+/// The object that tells of the whole generation.
 #[derive(Serialize, Deserialize)]
-struct Part {
+struct Head {
     format: u64,
     cluster: ClusterName,
     generation: Digest,
     reason: String,
-    prefix: String,
-    parts: usize,
     #[serde(default, skip_serializing_if = "Value::is_null")]
     setup: Value,
+    /// All services, unless they need shards.
     services: BTreeMap<ServiceId, Publication>,
+    /// The digests of the shards, in the order of their names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    shards: Vec<Digest>,
+    /// Format 1 said here how many objects there were, all of them alike. Not more than one is read any more.
+    #[serde(default = "one", skip_serializing)]
+    parts: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+/// Some of the services. Nothing of a generation is in it, so that generations share what they did not change.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Shard {
+    cluster: ClusterName,
+    shard: BTreeMap<ServiceId, Publication>,
 }
 
 impl Manifest {
     /// The format written; higher ones are refused, not guessed at.
-    pub const FORMAT: u64 = 1;
+    pub const FORMAT: u64 = 2;
 
-    /// The limit of one part in bytes: well under Swarm's 500 KiB on older engines.
+    /// The limit of one object in bytes: well under Swarm's 500 KiB on older engines.
     pub const PART_LIMIT: usize = 400 * 1024;
 
-    /// The manifest as JSON texts, one a config object, at least one; named by what follows `manifest` in
-    /// their file names.
+    /// The name of the part that tells of the whole generation.
+    pub const HEAD: &str = "";
+
+    /// The manifest as JSON texts, one a config object, named by what follows `manifest` in their file names:
+    /// [`Manifest::HEAD`], and, if that would be too large, shards of services.
     pub fn write(&self) -> BTreeMap<String, Vec<u8>> {
         let pieces = self.services.iter().map(|(id, publication)| (id.to_string(), publication)).collect();
-        let mut shards = shard::split(pieces, Self::PART_LIMIT, |publication| {
+        let shards = shard::split(pieces, Self::PART_LIMIT, |publication| {
             serde_json::to_vec(publication).expect("a publication has only string keys").len() + 64
         });
-        if shards.is_empty() {
-            shards.push(shard::Shard { prefix: String::new(), pieces: Vec::new() });
+        let mut head = Head {
+            format: Self::FORMAT,
+            cluster: self.cluster.clone(),
+            generation: self.generation,
+            reason: self.reason.clone(),
+            setup: self.setup.clone(),
+            services: BTreeMap::new(),
+            shards: Vec::new(),
+            parts: one(),
+        };
+        let mut written = BTreeMap::new();
+        for shard in shards {
+            let services: BTreeMap<ServiceId, Publication> =
+                shard.pieces.into_iter().map(|(id, publication)| (ServiceId::new(id), publication.clone())).collect();
+            if shard.prefix.is_empty() {
+                head.services = services;
+            } else {
+                let text = json(&Shard { cluster: self.cluster.clone(), shard: services });
+                head.shards.push(Digest::of(&text));
+                written.insert(format!("-{}", shard.prefix), text);
+            }
         }
-        let parts = shards.len();
-        shards
-            .into_iter()
-            .map(|shard| {
-                let name = if shard.prefix.is_empty() { String::new() } else { format!("-{}", shard.prefix) };
-                let part = Part {
-                    format: Self::FORMAT,
-                    cluster: self.cluster.clone(),
-                    generation: self.generation,
-                    reason: self.reason.clone(),
-                    prefix: shard.prefix,
-                    parts,
-                    setup: self.setup.clone(),
-                    services: shard
-                        .pieces
-                        .into_iter()
-                        .map(|(id, publication)| (ServiceId::new(id), publication.clone()))
-                        .collect(),
-                };
-                (name, serde_json::to_vec(&part).expect("a manifest has only string keys"))
-            })
-            .collect()
+        written.insert(Self::HEAD.to_owned(), json(&head));
+        written
     }
 
-    /// Reads what [`Manifest::write`] wrote, in any order.
+    /// The digests of the shards that belong to a head; none if the text is no head.
+    pub fn shards_of(head: &[u8]) -> Vec<Digest> {
+        serde_json::from_slice::<Head>(head).map(|head| head.shards).unwrap_or_default()
+    }
+
+    /// Reads what [`Manifest::write`] wrote: the head, and its shards in any order.
     ///
     /// # Errors
-    /// When a part is missing, damaged, of another generation, or of a later format.
+    /// When a shard is missing, or anything is damaged or of a later format.
     pub fn read<'a>(texts: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, ManifestError> {
         #[derive(Deserialize)]
         struct Format {
-            format: u64,
+            format: Option<u64>,
         }
         let damaged = |error: serde_json::Error| ManifestError::Damaged(error.to_string());
-        let mut whole: Option<(Manifest, usize)> = None;
-        let mut seen = 0;
+        let mut head: Option<Head> = None;
+        let mut shards: BTreeMap<Digest, Shard> = BTreeMap::new();
         for text in texts {
-            let Format { format } = serde_json::from_slice(text).map_err(damaged)?;
-            if format > Self::FORMAT {
-                return Err(ManifestError::FromTheFuture { found: format });
-            }
-            let part: Part = serde_json::from_slice(text).map_err(damaged)?;
-            seen += 1;
-            match &mut whole {
-                None => {
-                    let manifest = Manifest {
-                        cluster: part.cluster,
-                        generation: part.generation,
-                        reason: part.reason,
-                        setup: part.setup,
-                        services: part.services,
-                    };
-                    whole = Some((manifest, part.parts));
+            match serde_json::from_slice(text).map_err(damaged)? {
+                Format { format: Some(format) } if format > Self::FORMAT => {
+                    return Err(ManifestError::FromTheFuture { found: format });
                 }
-                Some((manifest, parts)) => {
-                    if part.generation != manifest.generation || part.parts != *parts {
-                        return Err(ManifestError::Damaged("its parts are of two generations".into()));
-                    }
-                    manifest.services.extend(part.services);
+                Format { format: Some(_) } if head.is_some() => {
+                    return Err(ManifestError::Damaged("it has two heads".into()));
+                }
+                Format { format: Some(_) } => head = Some(serde_json::from_slice(text).map_err(damaged)?),
+                Format { format: None } => {
+                    shards.insert(Digest::of(text), serde_json::from_slice(text).map_err(damaged)?);
                 }
             }
         }
-        match whole {
-            Some((manifest, parts)) if parts == seen => Ok(manifest),
-            Some((_, parts)) => Err(ManifestError::Damaged(format!("{seen} of its {parts} parts are there"))),
-            None => Err(ManifestError::Damaged("it is not there".into())),
+        let head = head.ok_or_else(|| ManifestError::Damaged("it is not there".into()))?;
+        if head.parts != 1 {
+            return Err(ManifestError::Damaged(format!(
+                "it is in {} parts of a form that is not read any more",
+                head.parts
+            )));
         }
+        let mut services = head.services;
+        let total = head.shards.len();
+        let found = head.shards.iter().filter_map(|digest| shards.remove(digest));
+        let found: Vec<Shard> = found.filter(|shard| shard.cluster == head.cluster).collect();
+        if found.len() < total || !shards.is_empty() {
+            let strange = shards.len();
+            return Err(ManifestError::Damaged(format!(
+                "{} of its {total} shards are there, and {strange} that are not its own",
+                found.len()
+            )));
+        }
+        services.extend(found.into_iter().flat_map(|shard| shard.shard));
+        let Head { cluster, generation, reason, setup, .. } = head;
+        Ok(Self { cluster, generation, reason, setup, services })
     }
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("a manifest has only string keys")
 }
 
 #[cfg(test)]
@@ -190,27 +224,62 @@ mod tests {
 
     #[test]
     fn a_manifest_reads_back_what_it_wrote() {
-        for (services, parts) in [(0, 1), (1, 1), (5000, 16)] {
+        for (services, parts) in [(0, 1), (1, 1), (5000, 17)] {
             let manifest = manifest(services);
             let written = manifest.write();
             assert_eq!(written.len(), parts);
             assert!(written.values().all(|part| part.len() < 500_000));
+            assert_eq!(Manifest::shards_of(&written[Manifest::HEAD]).len(), parts - 1);
             assert_eq!(read(&written), Ok(manifest));
         }
+    }
+
+    #[test]
+    fn one_changed_service_changes_the_head_and_one_shard() {
+        let before = manifest(5000);
+        let mut after = Manifest { generation: Digest::of(b"other files"), reason: "changed".into(), ..before.clone() };
+        after.services.get_mut(&ServiceId::new("id77")).unwrap().reason = "2 tasks run".into();
+        let (before, after) = (before.write(), after.write());
+        let changed: Vec<&String> =
+            after.iter().filter(|(name, text)| before[*name] != **text).map(|(name, _)| name).collect();
+        assert_eq!((changed.len(), changed[0].as_str()), (2, Manifest::HEAD), "{changed:?}");
     }
 
     #[test]
     fn unread_is_not_empty() {
         assert!(matches!(Manifest::read([]), Err(ManifestError::Damaged(_))));
         assert!(matches!(Manifest::read([b"{}".as_slice()]), Err(ManifestError::Damaged(_))));
-        let mut written = manifest(5000).write();
-        written.pop_first();
-        assert_eq!(read(&written), Err(ManifestError::Damaged("15 of its 16 parts are there".into())));
+        let written = manifest(5000).write();
+        let mut without_a_shard = written.clone();
+        without_a_shard.pop_last();
+        let problem = "15 of its 16 shards are there, and 0 that are not its own";
+        assert_eq!(read(&without_a_shard), Err(ManifestError::Damaged(problem.into())));
+        let mut without_its_head = written.clone();
+        without_its_head.pop_first();
+        assert_eq!(read(&without_its_head), Err(ManifestError::Damaged("it is not there".into())));
+        let mut with_another = written.clone();
+        with_another.insert("-x".into(), br#"{"cluster":"main","shard":{}}"#.to_vec());
+        let problem = "16 of its 16 shards are there, and 1 that are not its own";
+        assert_eq!(read(&with_another), Err(ManifestError::Damaged(problem.into())));
+        let mut with_two_heads = written;
+        with_two_heads.insert("-x".into(), manifest(1).write().remove(Manifest::HEAD).unwrap());
+        assert_eq!(read(&with_two_heads), Err(ManifestError::Damaged("it has two heads".into())));
+    }
+
+    #[test]
+    fn the_first_format_is_read_if_it_is_in_one_piece() {
+        let old = |parts: usize| {
+            let mut old: Value = serde_json::from_slice(&manifest(1).write()[Manifest::HEAD]).unwrap();
+            (old["format"], old["prefix"], old["parts"]) = (1.into(), "".into(), parts.into());
+            old.to_string().into_bytes()
+        };
+        assert_eq!(Manifest::read([old(1).as_slice()]), Ok(manifest(1)));
+        assert!(matches!(Manifest::read([old(2).as_slice()]), Err(ManifestError::Damaged(_))));
     }
 
     #[test]
     fn a_manifest_from_the_future_is_refused_whatever_else_is_in_it() {
-        let future = br#"{"format": 2, "layout": "unheard of"}"#;
-        assert_eq!(Manifest::read([future.as_slice()]), Err(ManifestError::FromTheFuture { found: 2 }));
+        let future = br#"{"format": 3, "layout": "unheard of"}"#;
+        assert_eq!(Manifest::read([future.as_slice()]), Err(ManifestError::FromTheFuture { found: 3 }));
     }
 }

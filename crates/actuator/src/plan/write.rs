@@ -61,7 +61,7 @@ impl Look<'_> {
             let stored = self.inventory.objects.generations().get(&generation);
             let manifest = stored.and_then(|stored| stored.manifest.as_ref()).unwrap_or(&bundle.manifest);
             for (part, content) in manifest.write() {
-                wanted.push((manifest_path(&part), new_manifest_part(self.settings, content, generation)));
+                wanted.push((manifest_path(&part), new_manifest_part(self.settings, &part, content, generation)));
             }
         } else {
             mounts.files.extend(parts.into_iter().map(|(path, reference)| (path.clone(), reference.clone())));
