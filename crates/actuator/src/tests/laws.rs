@@ -212,6 +212,13 @@ impl World {
     }
 }
 
+/// The names of the objects that the spec, and the one before it, refer to.
+fn needed(service: &swarm::RawService) -> BTreeSet<String> {
+    let specs = [Some(&service.spec), service.previous_spec.as_ref()];
+    let mounts = specs.into_iter().flatten().map(crate::spec::Mounts::read);
+    mounts.flat_map(|mounts| mounts.files.into_values().map(|file| file.name)).collect()
+}
+
 fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(test);
@@ -248,9 +255,7 @@ proptest! {
                 assert!(mounts.files.contains_key(path), "{path}");
             }
             assert_eq!(mounts.networks, wanted.bundle.networks);
-            let previous = service.previous_spec.as_ref().map(crate::spec::Mounts::read).unwrap_or_default();
-            let needed: BTreeSet<String> =
-                mounts.files.values().chain(previous.files.values()).map(|file| file.name.clone()).collect();
+            let needed = needed(&service);
             for config in swarm.configs(&world.bench.settings.instance).await.unwrap() {
                 let held = config.labels.contains_key(model::labels::HELD);
                 assert!(needed.contains(&config.name) || held, "{} is left over", config.name);
@@ -291,5 +296,93 @@ fn a_crash_at_any_step_ends_the_same() {
                 assert_eq!(objects.len(), 6, "{sealed} {answered} {after}");
             });
         }
+    }
+}
+
+/// What one of two operators does next.
+#[derive(Clone, Debug)]
+enum Turn {
+    Passes(u8),
+    /// It wants the second route as well, or only the first.
+    Aim(bool),
+    /// Its process is replaced by one that starts now.
+    Restart,
+    /// Its next write happens, and the answer gets lost.
+    LoseAnswer,
+}
+
+fn turn() -> impl Strategy<Value = Turn> {
+    prop_oneof![
+        6 => (1..12_u8).prop_map(Turn::Passes),
+        3 => any::<bool>().prop_map(Turn::Aim),
+        1 => Just(Turn::Restart),
+        1 => Just(Turn::LoseAnswer),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// However two operators come into each other's way, they end: with what one of them wants, and without a write.
+    #[test]
+    fn two_operators_come_to_rest_with_what_one_of_them_wants(
+        turns in prop::collection::vec((any::<bool>(), turn()), 0..30),
+    ) {
+        run(async {
+            let swarm = Swarm::new();
+            let app = swarm.create_network("app").unwrap();
+            let one = target("one", &[("demo", &app)]);
+            let two = target("two", &[("demo", &app), ("shop", &app)]);
+            let operator = |started| {
+                let mut settings = settings();
+                settings.operator = Some(crate::Fence::new(Duration::from_secs(started), 7));
+                let bench = Bench::with(swarm.clone(), settings);
+                bench.aim(&one);
+                bench
+            };
+            let (mut first, mut second) = (operator(1), operator(2));
+            let mut started = 3;
+            for (is_first, turn) in turns {
+                let bench = if is_first { &mut first } else { &mut second };
+                match turn {
+                    Turn::Passes(count) => {
+                        for _ in 0..count {
+                            bench.pass().await;
+                        }
+                    }
+                    Turn::Aim(both) => bench.aim(if both { &two } else { &one }),
+                    Turn::Restart => {
+                        bench.settings.operator = Some(crate::Fence::new(Duration::from_secs(started), 7));
+                        started += 1;
+                        bench.restart();
+                    }
+                    Turn::LoseAnswer => {
+                        let fault = swarm.inject(Fault::every_write().once().unanswered());
+                        bench.pass().await;
+                        fault.lift();
+                    }
+                }
+            }
+            for _ in 0..150 {
+                first.pass().await;
+                second.pass().await;
+            }
+            swarm.clear_calls();
+            for _ in 0..20 {
+                first.pass().await;
+                second.pass().await;
+            }
+            assert_eq!(swarm.writes(), [], "they are at rest");
+            let statuses = [first.status(), second.status()];
+            let heard: Vec<_> = statuses.iter().filter(|status| !matches!(status.phase, Phase::Fenced { .. })).collect();
+            assert!(!heard.is_empty(), "one of them is heard: {statuses:?}");
+            for status in heard {
+                assert_eq!((status.live, &status.phase), (status.target, &Phase::InStep));
+            }
+            let needed = needed(&swarm.raw(PROXY).unwrap());
+            for config in swarm.all_configs() {
+                assert!(needed.contains(&config.name), "{} is left over", config.name);
+            }
+        });
     }
 }
