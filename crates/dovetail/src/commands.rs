@@ -400,6 +400,12 @@ pub fn describe(config: &Config, file: &Path) -> String {
             "  cluster {name}: service {}, image {} (nginx {}), {published}\n",
             proxy.name, proxy.image, cluster.nginx.version,
         ));
+        if cluster.nginx.proxy_protocol && cluster.nginx.trusted_proxies.is_empty() {
+            text.push_str(
+                "    note: nginx.proxy_protocol without nginx.trusted_proxies: whoever reaches the ports, applications \
+                 included, is believed about the client's address, and so gets past allow, deny and rate_limit\n",
+            );
+        }
     }
     text
 }

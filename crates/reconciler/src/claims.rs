@@ -13,7 +13,7 @@ use std::str::FromStr;
 use model::values::ValueError;
 use model::{Code, Desired, Host, Problem, Service, ServiceId, labels};
 
-use crate::groups::{Contributions, by_claim};
+use crate::groups::ByClaim;
 
 /// Whose hosts are whose. Without rules everybody may claim every host, and is warned where another stack has it too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -164,17 +164,17 @@ impl Claims {
 
     /// Warnings for services that share a host with another stack, which may not know of it. Where a rule lets them, the
     /// administrator does.
-    pub(crate) fn shared(&self, contributions: &Contributions, desired: &Desired) -> Vec<(ServiceId, Problem)> {
+    pub(crate) fn shared(&self, by_claim: &ByClaim<'_>, desired: &Desired) -> Vec<(ServiceId, Problem)> {
         let stack = |id: &ServiceId| desired.services.get(id).and_then(|service| service.stack.as_deref());
         let mut shared: BTreeMap<&ServiceId, (String, usize)> = BTreeMap::new();
-        for (host, members) in by_claim(contributions) {
+        for (host, members) in by_claim {
             let claimed = host.map_or(Claimed::Default, Claimed::Host);
             let Some(oldest) = members.first() else { continue };
             let other = members.iter().find(|(id, _)| stack(id) != stack(oldest.0));
             let Some(other) = other.filter(|_| self.about(claimed).next().is_none()) else { continue };
-            for (id, _) in &members {
+            for (id, _) in members {
                 let (with, from) = if stack(id) == stack(oldest.0) { other } else { oldest };
-                let entry = shared.entry(*id).or_insert_with(|| {
+                let entry = shared.entry(id).or_insert_with(|| {
                     let of = stack(with).map_or_else(|| "no stack".to_owned(), |stack| format!("the stack {stack:?}"));
                     (format!("{claimed} is also claimed by the service {} of {of}", from.name), 0)
                 });

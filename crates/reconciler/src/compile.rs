@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::{
-    Backends, ClusterName, Code, Contribution, Desired, Hold, Manifest, NetworkId, Options, Problem, ProxySpec,
+    Backends, ClusterName, Code, Contribution, Desired, Hold, Host, Manifest, NetworkId, Options, Problem, ProxySpec,
     Published, Report, Request, Service, ServiceId, ServiceReport, Verdict,
 };
 
@@ -79,8 +79,10 @@ pub fn compile(desired: &Desired, published: &BTreeMap<ClusterName, Published>, 
             }
             refuse_split_over_tls(&mut contributions, &mut report);
             refuse_too_large(&mut contributions, &mut report);
-            warn(settings.claims.shared(&contributions, desired), &mut report);
-            (cluster.clone(), assemble(cluster, contributions, &mut report))
+            let by_claim = groups::by_claim(&contributions);
+            warn(settings.claims.shared(&by_claim, desired), &mut report);
+            let grouped = groups::group(by_claim);
+            (cluster.clone(), assemble(cluster, contributions, grouped, &mut report))
         })
         .collect();
     Compiled { specs, setups, report }
@@ -392,24 +394,24 @@ fn largest_of_a_group_too_large(contributions: &Contributions) -> Option<(Servic
     if contributions.values().map(|contribution| nginx::weight(contribution)).sum::<usize>() <= nginx::PIECE_LIMIT {
         return None;
     }
-    let grouped = groups::group(contributions);
-    for group in grouped.groups.iter().chain(&grouped.default_backend) {
-        let services = group.services();
-        let weight = |id: &ServiceId| nginx::weight(&contributions[id]);
-        if services.iter().map(|id| weight(id)).sum::<usize>() > nginx::PIECE_LIMIT {
-            return services
-                .into_iter()
-                .max_by_key(|id| (weight(id), contributions[*id].created_at, *id))
-                .map(|id| (id.clone(), weight(id)));
+    // All services on a host are in its group, and nobody else.
+    let mut weights: BTreeMap<Option<&Host>, usize> = BTreeMap::new();
+    for from in contributions.values() {
+        let weight = nginx::weight(from);
+        for host in groups::claims(from) {
+            *weights.entry(host).or_default() += weight;
         }
     }
-    None
+    let (host, _) = weights.into_iter().find(|(_, weight)| *weight > nginx::PIECE_LIMIT)?;
+    let on_it = contributions.iter().filter(|(_, from)| groups::claims(from).any(|claimed| claimed == host));
+    let largest = on_it.max_by_key(|(id, from)| (nginx::weight(from), from.created_at, *id));
+    largest.map(|(id, from)| (id.clone(), nginx::weight(from)))
 }
 
 /// The networks are those that are needed, also where the proxies are on a fixed list: the actuator reads that list
 /// from the cluster, where it finds networks that no candidate is on. Here a generation would depend on who is.
-fn assemble(cluster: &ClusterName, contributions: Contributions, report: &mut Report) -> ProxySpec {
-    let Grouped { groups, default_backend, conflicts } = groups::group(&contributions);
+fn assemble(cluster: &ClusterName, contributions: Contributions, grouped: Grouped, report: &mut Report) -> ProxySpec {
+    let Grouped { groups, default_backend, conflicts } = grouped;
     warn(conflicts, report);
     ProxySpec {
         cluster: cluster.clone(),

@@ -25,8 +25,7 @@ pub(crate) struct Grouped {
 }
 
 /// Groups what every service contributes. Nobody in it is [split over TLS](split_over_tls).
-pub(crate) fn group(contributions: &Contributions) -> Grouped {
-    let mut by_claim = by_claim(contributions);
+pub(crate) fn group(mut by_claim: ByClaim<'_>) -> Grouped {
     let default = by_claim.remove(&None);
     let mut conflicts = Conflicts::default();
     let mut by_answer: BTreeMap<(Answer, Option<&Host>), BTreeSet<Host>> = BTreeMap::new();
@@ -46,6 +45,9 @@ pub(crate) fn group(contributions: &Contributions) -> Grouped {
 pub(crate) fn split_over_tls(contributions: &Contributions) -> Vec<(ServiceId, Problem)> {
     let mut first: BTreeMap<Option<&Host>, (bool, &str)> = BTreeMap::new();
     let mut split = Vec::new();
+    if contributions.values().all(|from| from.options.host.tls.is_none()) {
+        return split;
+    }
     for (id, from) in oldest_first(contributions) {
         let Some(tls) = &from.options.host.tls else { continue };
         let passed = *tls == Tls::Passthrough;
@@ -76,13 +78,16 @@ pub(crate) fn split_over_tls(contributions: &Contributions) -> Vec<(ServiceId, P
 pub(crate) type Members<'a> = Vec<(&'a ServiceId, &'a Contribution)>;
 
 /// The hosts that it answers, and `None` for the default backend.
-fn claims(from: &Contribution) -> impl Iterator<Item = Option<&Host>> {
+pub(crate) fn claims(from: &Contribution) -> impl Iterator<Item = Option<&Host>> {
     from.hosts.iter().map(Some).chain(from.default_backend.then_some(None))
 }
 
 /// Who answers each host, and under `None` the default backend; the oldest first.
-pub(crate) fn by_claim(contributions: &Contributions) -> BTreeMap<Option<&Host>, Members<'_>> {
-    let mut by_claim: BTreeMap<Option<&Host>, Members<'_>> = BTreeMap::new();
+pub(crate) type ByClaim<'a> = BTreeMap<Option<&'a Host>, Members<'a>>;
+
+/// Sorts everybody by what they answer.
+pub(crate) fn by_claim(contributions: &Contributions) -> ByClaim<'_> {
+    let mut by_claim = ByClaim::new();
     for (id, from) in oldest_first(contributions) {
         for host in claims(from) {
             by_claim.entry(host).or_default().push((id, from));

@@ -237,7 +237,7 @@ fn a_configuration_is_told_in_a_few_lines() {
     let config = stage::config(
         "instance: blue\nengine:\n  endpoint: tcp://ucp.example.org:443\nclusters:\n  main: {}\n  east:\n    \
          service_cluster: east\n    proxy:\n      name: east-proxy\n      publish_mode: host\n      ports:\n        \
-         http: 80\n        https: 443\n",
+         http: 80\n        https: 443\n    nginx:\n      proxy_protocol: true\n",
     );
     assert_snapshot!("check_config", commands::describe(&config, "dovetail.yaml".as_ref()));
 }

@@ -17,7 +17,7 @@ fn services(all: Vec<(&str, &str, Value)>) -> Contributions {
 }
 
 fn shown(contributions: &Contributions) -> String {
-    let Grouped { groups, default_backend, conflicts } = group(contributions);
+    let Grouped { groups, default_backend, conflicts } = group(by_claim(contributions));
     let mut text = String::new();
     for group in groups.iter().chain(&default_backend) {
         let Group { hosts, tls, passthrough, ssl_only, hsts, redirect, routes } = group;
