@@ -65,10 +65,16 @@ fn endpoints<'a>(id: &ServiceId, spec: &'a ProxySpec) -> &'a BTreeSet<SocketAddr
     spec.endpoints.get(id).unwrap_or(&NONE)
 }
 
-/// A server takes less than 1 KiB of the zone; a zone that is too small keeps nginx from starting. Rounded, so
-/// that the line does not change with every task.
+/// What workers share about the servers: which are set aside. Of a single one nginx never sets any aside, and it looks through
+/// all zones for each that it makes: ten thousand take it ten seconds.
+///
+/// A server takes less than 1 KiB of the zone; a zone that is too small keeps nginx from starting. Rounded, so that the line
+/// does not change with every task.
 fn zone(writer: &mut Writer, name: Upstream<'_>, services: &[ServiceId], spec: &ProxySpec, settings: &Settings) {
     let servers: usize = services.iter().map(|id| endpoints(id, spec).len()).sum();
+    if servers == 1 {
+        return;
+    }
     let needed = (servers as u64 * 1024 + 32 * 1024).next_power_of_two();
     let size = needed.max(settings.upstream_zone_size.next_multiple_of(4096));
     writer.line("zone", &[Value::Upstream(name), Value::Size(size)]);
