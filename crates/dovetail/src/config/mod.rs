@@ -452,7 +452,7 @@ impl Default for HealthCheck {
             interval: Span::seconds(1),
             timeout: Span::seconds(3),
             retries: Whole(3),
-            start_period: Span::seconds(10),
+            start_period: Span::seconds(40),
         }
     }
 }
