@@ -126,7 +126,13 @@ impl Manifest {
 
     /// The digests of the shards that belong to a head; none if the text is no head.
     pub fn shards_of(head: &[u8]) -> Vec<Digest> {
-        serde_json::from_slice::<Head>(head).map(|head| head.shards).unwrap_or_default()
+        /// Without the services, which are most of it and are read later.
+        #[derive(Deserialize)]
+        struct Shards {
+            #[serde(default)]
+            shards: Vec<Digest>,
+        }
+        serde_json::from_slice::<Shards>(head).map(|head| head.shards).unwrap_or_default()
     }
 
     /// Reads what [`Manifest::write`] wrote: the head, and its shards in any order.

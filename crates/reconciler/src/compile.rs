@@ -59,7 +59,7 @@ pub fn compile(desired: &Desired, published: &BTreeMap<ClusterName, Published>, 
     for (cluster, settings) in &settings.clusters {
         let (setup, kept) = setup::in_effect(&settings.nginx, published.get(cluster));
         report.kept_setups.extend(kept.map(|reason| (cluster.clone(), reason)));
-        setups.insert(cluster.clone(), setup.into_owned());
+        setups.insert(cluster.clone(), setup);
     }
     let specs = contributions
         .into_iter()

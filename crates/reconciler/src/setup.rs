@@ -6,26 +6,23 @@
 //! generation fails too, under a setup that is known to work, and then they are. Only where nginx names a secret is
 //! it clear that it was not the setup.
 
-use std::borrow::Cow;
-
 use model::{Hold, Published};
 use serde_json::Value;
 
 use crate::nginx;
 
 /// The setup to render with, and, if it is not the one that is configured, what happened.
-pub(crate) fn in_effect<'a>(
-    configured: &'a nginx::Settings,
+pub(crate) fn in_effect(
+    configured: &nginx::Settings,
     published: Option<&Published>,
-) -> (Cow<'a, nginx::Settings>, Option<String>) {
+) -> (nginx::Settings, Option<String>) {
     let kept = || {
         let Some(Published::Live { last_good, holds, .. }) = published else { return None };
-        let good = read(&last_good.setup, configured)?;
         let of_configured = |hold: &&Hold| read(&hold.setup, configured).as_ref() == Some(configured);
         let hold = holds.iter().filter(of_configured).find(|hold| is_to_blame(hold, &last_good.setup, configured))?;
-        Some((Cow::Owned(good), Some(hold.reason.clone())))
+        Some((read(&last_good.setup, configured)?, Some(hold.reason.clone())))
     };
-    kept().unwrap_or((Cow::Borrowed(configured), None))
+    kept().unwrap_or_else(|| (configured.clone(), None))
 }
 
 /// Whether a held generation's setup is to blame for its failure.
@@ -107,7 +104,7 @@ mod tests {
             ("what failed does not read", &bad, Some(live(write(&good), vec![hold(unread, false, false)])), &bad),
         ] {
             let (effective, why) = in_effect(configured, published.as_ref());
-            assert_eq!(&*effective, expected, "{what}");
+            assert_eq!(effective, *expected, "{what}");
             assert_eq!(why.is_some(), expected != configured, "{what}");
         }
     }
