@@ -11,7 +11,7 @@ demo: ## the whole story on a throwaway Swarm, from nothing to a table of what w
 test: ## every test, end-to-end on a real engine included
 	@scripts/test
 
-test-nginx: ## the rendered files in each nginx that we render for (Debian only; fetches two, installs none)
+test-nginx: ## the rendered files in each nginx that we render for (Debian only; fetches three, installs none)
 	@scripts/test-nginx
 
 test-vip: ## VIP traffic, in an emulated machine whose kernel has IPVS (WORDS="..." selects scenarios)

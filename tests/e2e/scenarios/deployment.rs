@@ -2,9 +2,11 @@
 
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use tokio::process::Command;
+use tokio::time::Instant;
 
 use crate::support::admission::{self, Admission};
 use crate::support::docker::Docker;
@@ -111,6 +113,40 @@ pub async fn deploy_and_undeploy(world: &mut World) -> Result<()> {
     let left: Vec<String> = objects(world).await?.into_iter().filter(|object| object != "network demo").collect();
     ensure!(left.is_empty(), "make undeploy leaves nothing: {left:?}");
     Ok(())
+}
+
+/// T30: an update of the operator with a configuration that it cannot read is taken back, and routing goes on.
+pub async fn bad_config(world: &mut World) -> Result<()> {
+    let binary = program()?.display().to_string();
+    let settings = [("DOVETAIL_BINARY", binary.as_str())];
+    make(world, "deploy", &settings).await?;
+    world.network("demo").await?;
+    world.serve("demo", "demo.local", "").await?;
+    world.routed("demo.local", 60 * SECOND).await?;
+    let version = at_rest(world).await?;
+    let load = world.load("demo.local", Duration::from_millis(100));
+
+    let bad = world.directory().join("bad.yaml");
+    std::fs::write(&bad, "instance: main\nclusters:\n  main:\n    nginx: {workers: many}\n")?;
+    let bad = bad.display().to_string();
+    let refused = make(world, "deploy", &[settings[0], ("CONFIG_FILE", bad.as_str())]).await;
+    let told = refused.err().context("make deploy says that the operator failed")?.to_string();
+    for words in ["the one before is back", "dovetail.yaml:4", "workers"] {
+        ensure!(told.contains(words), "T30: make deploy tells {words:?}: {told}");
+    }
+    ensure!(world.docker.version("dovetail-proxy").await? == version, "T30: the proxies stay as they are");
+    world.serve("later", "later.local", "").await?;
+    let started = Instant::now();
+    world.routed("later.local", 60 * SECOND).await?;
+    world.figure(format!(
+        "T30: with the old operator back, a new service is routed after {:.1} s",
+        started.elapsed().as_secs_f64()
+    ));
+    at_rest(world).await?;
+    let counts = load.stop().await;
+    world.figure(format!("requests meanwhile, to one proxy on a host port that is replaced once: {counts}"));
+    world.docker.line("service rm demo later").await?;
+    make(world, "undeploy", &[]).await.map(|_| ())
 }
 
 /// The version of the proxy service once nothing moves it any more.

@@ -18,6 +18,37 @@ async fn publish(world: &World, name: &str) -> Result<()> {
     world.settled(60 * SECOND).await
 }
 
+/// T31: what the documents tell operators to set on the proxies that they find by Interlock's label stays, through
+/// later route changes.
+pub async fn pinned(world: &mut World) -> Result<()> {
+    world.publish_mode = "ingress";
+    world.network("demo").await?;
+    world.serve("first", "first.local", "--detach=false --quiet").await?;
+    world.start_operator_with("      replicas: 1\n").await?;
+    rolled_out(world, "first.local", 1).await?;
+    let node = world.first_node().await?;
+    world.docker.line(&format!("node update --label-add nodetype=loadbalancer {node}")).await?;
+    let proxy = world.docker.line("service ls -f label=type=com.docker.interlock.core.proxy -q").await?;
+    let edit =
+        "--replicas=2 --constraint-add node.labels.nodetype==loadbalancer --stop-signal SIGQUIT --stop-grace-period=5s";
+    world.docker.line(&format!("service update --detach {edit} {proxy}")).await?;
+    rolled_out(world, "first.local", 2).await?;
+    world.serve("second", "second.local", "").await?;
+    rolled_out(world, "second.local", 2).await?;
+    let spec = world.docker.service("dovetail-proxy").await?["Spec"].clone();
+    let container = &spec["TaskTemplate"]["ContainerSpec"];
+    ensure!(spec["Mode"]["Replicated"]["Replicas"] == 2, "T31: the replicas are kept: {}", spec["Mode"]);
+    let constraints = &spec["TaskTemplate"]["Placement"]["Constraints"];
+    ensure!(
+        constraints.to_string().contains("node.labels.nodetype==loadbalancer"),
+        "T31: the constraint is kept: {constraints}"
+    );
+    ensure!(container["StopSignal"] == "SIGQUIT", "T31: the stop signal is kept: {}", container["StopSignal"]);
+    let grace = &container["StopGracePeriod"];
+    ensure!(*grace == 5_000_000_000_i64, "T31: the grace period is kept: {grace}");
+    world.docker.line(&format!("node update --label-rm nodetype {node}")).await.map(|_| ())
+}
+
 /// What an operator sets with `docker service update` stays, through later route changes and restarts.
 pub async fn edits_are_kept(world: &mut World) -> Result<()> {
     world.start_operator().await?;

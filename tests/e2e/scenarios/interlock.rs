@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use tokio::time::Instant;
 
+use crate::support::load;
 use crate::support::wait::{self, SECOND};
 use crate::support::world::World;
 
@@ -142,6 +143,71 @@ async fn upstreams_are_at_nodes(world: &mut World, service: &str, host: &str, ta
     let at = world.docker.at_nodes(service, 8080).await?.join(", ");
     world.figure(format!("{service} at {at} after {:.1} s", started.elapsed().as_secs_f64()));
     Ok(())
+}
+
+/// T26, T27, T33. Interlock's extension fetched every change from the core; here a proxy has to reach nobody: Swarm
+/// brings its files. With hitless updates Interlock's proxies stayed; here they stay while an application in VIP mode
+/// is scaled and deployed. They are replaced when it comes or goes, and for every change of tasks in task mode: then
+/// a balancer in front of two proxies loses nothing.
+pub async fn hitless(world: &mut World) -> Result<()> {
+    world.nginx_settings = "      hide_info_headers: true\n".to_owned();
+    world.start_operator().await?;
+    world.network("demo").await?;
+    world.serve("steady", "steady.local", "--replicas 3").await?;
+    world.serve("demo", "demo.local", "--replicas 2 --label com.docker.lb.backend_mode=vip").await?;
+    world.routed("steady.local", 60 * SECOND).await?;
+    wait::until("demo is published", 60 * SECOND, || async {
+        ensure!(world.live_routes().await?.contains("demo.local"), "it is not in the live files");
+        Ok(())
+    })
+    .await?;
+    world.settled(120 * SECOND).await?;
+    let answer = world.get("steady.local", "/ping").await?;
+    let ours = ["x-proxy-id", "x-request-id", "x-server-info", "x-upstream-addr", "x-upstream-response-time"];
+    let told: Vec<&str> = ours.into_iter().filter(|name| !answer.header(name).is_empty()).collect();
+    ensure!(told.is_empty(), "T33: no header tells of the proxy: {told:?}");
+
+    let load = world.load("steady.local", Duration::from_millis(50));
+    let (proxies, version) =
+        (world.docker.task_ids("dovetail-proxy").await?, world.docker.version("dovetail-proxy").await?);
+    let newer = world.demo_image().replace(":0.1", ":0.2");
+    for step in ["service scale demo=5", "service scale demo=1", &format!("service update --image {newer} demo")] {
+        world.docker.line(step).await?;
+        let now = (world.docker.task_ids("dovetail-proxy").await?, world.docker.version("dovetail-proxy").await?);
+        ensure!(now == (proxies.clone(), version), "T27: {step} leaves the proxies alone: {now:?}");
+    }
+    world.docker.line("service rm demo").await?;
+    world.serve("beside", "beside.local", "--replicas 2").await?;
+    world.routed("beside.local", 60 * SECOND).await?;
+    world.docker.line("service scale --detach beside=4").await?;
+    wait::until("every task of beside is an upstream, and demo is gone", 60 * SECOND, || async {
+        let (routes, addresses) = (world.live_routes().await?, world.docker.addresses("beside", "demo").await?);
+        let missing: Vec<_> =
+            addresses.iter().filter(|address| !routes.contains(&format!("server {address}:8080"))).collect();
+        ensure!(addresses.len() == 4 && missing.is_empty(), "of {addresses:?} {missing:?} are missing");
+        ensure!(!routes.contains("demo.local"), "demo.local is still there");
+        Ok(())
+    })
+    .await?;
+    world.settled(120 * SECOND).await?;
+
+    // A proxy that starts without an operator anywhere.
+    world.operator.take().context("an operator")?.kill().await?;
+    let before = world.docker.task_ids("dovetail-proxy").await?;
+    let container = world.docker.line("ps -q -f label=com.docker.swarm.service.name=dovetail-proxy").await?;
+    world.docker.run(&["kill", &container]).await?;
+    let started = Instant::now();
+    wait::until("T26: another proxy serves in its place", 60 * SECOND, || async {
+        let running = world.docker.running_tasks("dovetail-proxy").await?;
+        let new = running.iter().any(|task| !before.iter().any(|id| task["ID"] == id.as_str()));
+        ensure!(running.len() == before.len() && new, "{} run", running.len());
+        let here = load::get(&world.http[0], "beside.local", "/ping").await?;
+        if here.status == 200 { Ok(()) } else { bail!("it answers {}", here.status) }
+    })
+    .await?;
+    let seconds = started.elapsed().as_secs_f64();
+    world.figure(format!("T26: without an operator a killed proxy is replaced, and serves, after {seconds:.1} s"));
+    world.nothing_failed(load).await
 }
 
 /// T11, T12: a client stays with its task; without a cookie clients are spread.

@@ -1,12 +1,15 @@
-//! Runs scenarios one after the other, with a line each while it works and a table at the end.
+//! Runs scenarios in a few lanes side by side, each with an engine of its own, with a line each while it works and a
+//! table at the end.
 
+use std::cell::RefCell;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use futures::FutureExt;
-use futures::future::BoxFuture;
-use tokio::time::{Instant, timeout};
+use futures::future::{BoxFuture, join_all};
+use tokio::time::{Instant, interval_at, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::engine::Engine;
 use super::wait;
@@ -51,6 +54,8 @@ pub struct Scenario {
     pub suite: Suite,
     /// How many managers its engine has.
     pub nodes: usize,
+    /// What of Interlock's documented behaviour it shows, by the numbers of the acceptance list.
+    pub shows: &'static [u8],
     /// Fails with the reason.
     pub run: for<'a> fn(&'a mut World) -> BoxFuture<'a, Result<()>>,
 }
@@ -58,8 +63,16 @@ pub struct Scenario {
 /// The longest time for one scenario; all have deadlines of their own, this one is for bugs.
 const LIMIT: Duration = Duration::from_secs(600);
 
+/// A scenario that is at work for so long says so, and again each time.
+const STILL_AT_WORK: Duration = Duration::from_secs(60);
+
+/// How many scenarios run side by side, unless E2E_LANES says otherwise. They wait most of the time.
+const LANES: usize = 2;
+
+/// The acceptance list of Interlock's documented behaviour goes from T1 to this.
+const LAST_OF_INTERLOCK: u8 = 35;
+
 struct Outcome {
-    name: &'static str,
     took: Duration,
     failure: Option<String>,
     figures: Vec<String>,
@@ -67,18 +80,45 @@ struct Outcome {
 
 /// Runs those that the command line selects.
 pub fn run(scenarios: &[Scenario]) -> ExitCode {
-    match select(scenarios, std::env::args().skip(1)) {
+    let selected = complete(scenarios).and_then(|()| select(scenarios, std::env::args().skip(1)));
+    match selected {
         Ok(selected) if std::env::args().any(|word| word == "--list") => {
             for scenario in selected {
                 println!("{}: test", scenario.name);
             }
             ExitCode::SUCCESS
         }
-        Ok(selected) => tokio::runtime::Runtime::new().expect("a runtime").block_on(run_all(&selected)),
+        Ok(selected) => match lanes() {
+            Ok(lanes) => tokio::runtime::Runtime::new().expect("a runtime").block_on(run_all(&selected, lanes)),
+            Err(error) => {
+                eprintln!("e2e: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
         Err(error) => {
             eprintln!("e2e: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Every number of the acceptance list is shown by some scenario.
+fn complete(scenarios: &[Scenario]) -> Result<()> {
+    let shown = |number: &u8| scenarios.iter().any(|scenario| scenario.shows.contains(number));
+    let missing: Vec<u8> = (1..=LAST_OF_INTERLOCK).filter(|number| !shown(number)).collect();
+    ensure!(missing.is_empty(), "no scenario shows {}", numbers(&missing));
+    Ok(())
+}
+
+fn numbers(shown: &[u8]) -> String {
+    shown.iter().map(|number| format!("T{number}")).collect::<Vec<_>>().join(" ")
+}
+
+fn lanes() -> Result<usize> {
+    let Ok(text) = std::env::var("E2E_LANES") else { return Ok(LANES) };
+    match text.parse() {
+        Ok(lanes @ 1..=8) => Ok(lanes),
+        _ => bail!("E2E_LANES is a number from 1 to 8, not {text:?}"),
     }
 }
 
@@ -125,23 +165,23 @@ fn select(scenarios: &[Scenario], arguments: impl Iterator<Item = String>) -> Re
     Ok(selected)
 }
 
-async fn run_all(selected: &[&Scenario]) -> ExitCode {
-    let mut outcomes = Vec::new();
-    let mut running: Option<Engine> = None;
-    let mut interrupted = std::pin::pin!(interrupted());
-    for (index, scenario) in selected.iter().enumerate() {
-        let outcome = tokio::select! {
-            outcome = run_on_engine(scenario, &mut running, (index + 1, selected.len())) => outcome,
-            () = &mut interrupted => {
-                eprintln!("e2e: interrupted, taking the engine down");
-                break;
-            }
-        };
-        outcomes.push(outcome);
-    }
-    if let Some(mut engine) = running {
-        engine.down().await;
-    }
+async fn run_all(selected: &[&Scenario], lanes: usize) -> ExitCode {
+    let stopped = CancellationToken::new();
+    let queue = Queue::new(selected, lanes);
+    let work = join_all((0..lanes).map(|lane| work_off(&queue, lane, &stopped)));
+    let mut work = std::pin::pin!(work);
+    let outcomes = tokio::select! {
+        outcomes = &mut work => outcomes,
+        () = interrupted() => {
+            eprintln!("e2e: interrupted, taking the engines down");
+            stopped.cancel();
+            work.await
+        }
+    };
+    let mut outcomes: Vec<(usize, Outcome)> = outcomes.into_iter().flatten().collect();
+    outcomes.sort_by_key(|(place, _)| *place);
+    let outcomes: Vec<(&Scenario, Outcome)> =
+        outcomes.into_iter().map(|(place, outcome)| (selected[place], outcome)).collect();
     let complete = outcomes.len() == selected.len();
     match report(&outcomes) {
         ExitCode::SUCCESS if complete => ExitCode::SUCCESS,
@@ -149,25 +189,84 @@ async fn run_all(selected: &[&Scenario]) -> ExitCode {
     }
 }
 
+/// What is left to do, shared by the lanes.
+struct Queue<'a> {
+    /// With their places in the table.
+    waiting: RefCell<Vec<(usize, &'a Scenario)>>,
+    of: usize,
+    /// How many nodes each lane's engine has.
+    engines: RefCell<Vec<Option<usize>>>,
+}
+
+impl<'a> Queue<'a> {
+    fn new(selected: &[&'a Scenario], lanes: usize) -> Self {
+        Self {
+            waiting: RefCell::new(selected.iter().copied().enumerate().collect()),
+            of: selected.len(),
+            engines: RefCell::new(vec![None; lanes]),
+        }
+    }
+
+    /// The next scenario for a lane, and how many have begun: one for the engine that it has, else one for an engine that
+    /// no other lane has, else any.
+    fn next(&self, lane: usize) -> Option<(usize, &'a Scenario, usize)> {
+        let (mut waiting, mut engines) = (self.waiting.borrow_mut(), self.engines.borrow_mut());
+        let first = |fits: &dyn Fn(usize) -> bool| waiting.iter().position(|(_, scenario)| fits(scenario.nodes));
+        let chosen = first(&|nodes| engines[lane] == Some(nodes))
+            .or_else(|| first(&|nodes| !engines.contains(&Some(nodes))))
+            .or_else(|| first(&|_| true))?;
+        let (place, scenario) = waiting.remove(chosen);
+        engines[lane] = Some(scenario.nodes);
+        Some((place, scenario, self.of - waiting.len()))
+    }
+}
+
+/// Runs one scenario after the other until none is left or all is stopped; leaves no engine behind.
+async fn work_off(queue: &Queue<'_>, lane: usize, stopped: &CancellationToken) -> Vec<(usize, Outcome)> {
+    let mut outcomes = Vec::new();
+    let mut running: Option<Engine> = None;
+    while !stopped.is_cancelled()
+        && let Some((place, scenario, index)) = queue.next(lane)
+    {
+        let name = format!("e2e{}", lane + 1);
+        tokio::select! {
+            outcome = run_on_engine(scenario, &name, &mut running, (index, queue.of)) => outcomes.push((place, outcome)),
+            () = stopped.cancelled() => break,
+        }
+    }
+    if let Some(mut engine) = running {
+        engine.down().await;
+    }
+    outcomes
+}
+
 /// Runs one scenario on the running engine, or on a new one if that has another number of nodes.
-async fn run_on_engine(scenario: &Scenario, running: &mut Option<Engine>, (index, of): (usize, usize)) -> Outcome {
+async fn run_on_engine(
+    scenario: &Scenario,
+    name: &str,
+    running: &mut Option<Engine>,
+    (index, of): (usize, usize),
+) -> Outcome {
     if running.as_ref().is_some_and(|engine| engine.nodes() != scenario.nodes)
         && let Some(mut engine) = running.take()
     {
         engine.down().await;
     }
     if running.is_none() {
-        match Engine::up("e2e", scenario.nodes).await {
+        match Engine::up(name, scenario.nodes).await {
             Ok(engine) => *running = Some(engine),
             Err(error) => {
                 let failure = Some(format!("no engine to test on: {error:#}"));
-                return Outcome { name: scenario.name, took: Duration::ZERO, failure, figures: Vec::new() };
+                return Outcome { took: Duration::ZERO, failure, figures: Vec::new() };
             }
         }
     }
     let engine = running.as_ref().expect("it was just brought up");
     eprintln!("e2e: {index}/{of} {} ...", scenario.name);
-    let outcome = run_one(scenario, engine).await;
+    let outcome = tokio::select! {
+        outcome = run_one(scenario, engine) => outcome,
+        never = tell_time(scenario.name) => never,
+    };
     let took = outcome.took.as_secs_f64();
     match &outcome.failure {
         None => eprintln!("e2e: {} ok ({took:.1} s)", scenario.name),
@@ -179,9 +278,25 @@ async fn run_on_engine(scenario: &Scenario, running: &mut Option<Engine>, (index
     outcome
 }
 
+/// Says now and then that a scenario is still at work.
+async fn tell_time<T>(name: &str) -> T {
+    let started = Instant::now();
+    let mut minutes = interval_at(started + STILL_AT_WORK, STILL_AT_WORK);
+    loop {
+        minutes.tick().await;
+        eprintln!("e2e: {name} is still at work, after {} s", started.elapsed().as_secs());
+    }
+}
+
 async fn run_one(scenario: &Scenario, engine: &Engine) -> Outcome {
     let started = Instant::now();
-    let mut world = World::new(scenario.name, engine);
+    let mut world = match World::new(scenario.name, engine) {
+        Ok(world) => world,
+        Err(error) => {
+            let failure = Some(format!("{error:#}"));
+            return Outcome { took: started.elapsed(), failure, figures: Vec::new() };
+        }
+    };
     let result =
         std::panic::AssertUnwindSafe(timeout(wait::stretched(LIMIT), (scenario.run)(&mut world))).catch_unwind().await;
     let failure = match result {
@@ -206,20 +321,24 @@ async fn run_one(scenario: &Scenario, engine: &Engine) -> Outcome {
         (None, Err(error)) => Some(format!("{:#}", anyhow!("the scenario left something behind: {error:#}"))),
         (None, Ok(())) => None,
     };
-    Outcome { name: scenario.name, took: started.elapsed(), failure, figures }
+    Outcome { took: started.elapsed(), failure, figures }
 }
 
-fn report(outcomes: &[Outcome]) -> ExitCode {
-    let width = outcomes.iter().map(|outcome| outcome.name.len()).max().unwrap_or(0);
+fn report(outcomes: &[(&Scenario, Outcome)]) -> ExitCode {
+    let width = outcomes.iter().map(|(scenario, _)| scenario.name.len()).max().unwrap_or(0);
     println!();
-    for outcome in outcomes {
+    for (scenario, outcome) in outcomes {
         let verdict = if outcome.failure.is_none() { "ok" } else { "FAILED" };
-        println!("{:width$}  {:>6.1} s  {verdict}", outcome.name, outcome.took.as_secs_f64());
+        let took = outcome.took.as_secs_f64();
+        println!(
+            "{}",
+            format!("{:width$}  {took:>6.1} s  {verdict:<6}  {}", scenario.name, numbers(scenario.shows)).trim_end()
+        );
         for line in outcome.figures.iter().chain(&outcome.failure) {
             println!("{:width$}      {line}", "");
         }
     }
-    let failed = outcomes.iter().filter(|outcome| outcome.failure.is_some()).count();
+    let failed = outcomes.iter().filter(|(_, outcome)| outcome.failure.is_some()).count();
     let passed = outcomes.len() - failed;
     let verdict = if failed == 0 { "ok" } else { "FAILED" };
     println!("\ntest result: {verdict}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out");

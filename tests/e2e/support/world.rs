@@ -57,10 +57,14 @@ pub struct World {
 
 impl World {
     /// An empty world on this engine.
-    pub fn new(name: &'static str, engine: &Engine) -> Self {
+    ///
+    /// # Errors
+    /// When the program is not built, or this machine has no directory or port to spare.
+    pub fn new(name: &'static str, engine: &Engine) -> Result<Self> {
+        let program = operator::program()?;
         let directory = std::env::temp_dir().join(format!("dovetail-e2e-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&directory).expect("a temporary directory");
-        Self {
+        std::fs::create_dir_all(&directory).context("make a temporary directory")?;
+        Ok(Self {
             name,
             directory,
             docker: Docker::new(engine.socket()),
@@ -74,10 +78,10 @@ impl World {
             nginx_settings: String::new(),
             clusters: None,
             http_port: 80,
-            program: operator::program().expect("the program is built"),
-            admin: free_address().expect("a free port on loopback"),
+            program,
+            admin: free_address().context("find a free port on loopback")?,
             broken: BTreeSet::new(),
-        }
+        })
     }
 
     /// A client of another node's engine; the first is 1.
@@ -89,6 +93,14 @@ impl World {
     pub async fn crash(&mut self, node: usize) -> Result<()> {
         self.broken.insert(node);
         self.on_node(node, &["stop-dockerd"], &["KILL"]).await
+    }
+
+    /// Stops a node's dockerd as `systemctl` does, and starts it again.
+    pub async fn restart_dockerd(&mut self, node: usize) -> Result<()> {
+        self.broken.insert(node);
+        self.on_node(node, &["restart-dockerd"], &[]).await?;
+        self.broken.remove(&node);
+        Ok(())
     }
 
     /// Takes a node's network cable out.

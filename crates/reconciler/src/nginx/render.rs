@@ -104,3 +104,5 @@ fn sharded(name: &str, extension: &str, pieces: BTreeMap<String, String>) -> BTr
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tree;

@@ -10,7 +10,7 @@ use crate::sample::{
     tasks_service, vip_service,
 };
 
-fn spec(services: Vec<Service>) -> ProxySpec {
+pub(super) fn spec(services: Vec<Service>) -> ProxySpec {
     let mut desired = desired(services);
     desired.secrets = secrets(secret_names());
     compile(&desired, &nothing_published(), &settings()).specs.remove(&main_cluster()).unwrap()
@@ -136,7 +136,14 @@ fn many_groups_are_many_files_and_one_change_changes_one() {
     assert_eq!(changed.len(), 1, "{changed:?}");
 }
 
-fn any_service(name: String, hosts: &str, tasks: usize, vip: bool, created_at: i64, options: Options) -> Service {
+pub(super) fn any_service(
+    name: String,
+    hosts: &str,
+    tasks: usize,
+    vip: bool,
+    created_at: i64,
+    options: Options,
+) -> Service {
     let n = created_at;
     let addresses: Vec<String> =
         (0..tasks).map(|task| format!("2001:db8:{n}:ffff:ffff:ffff:ffff:{:x}", 0x1000 + task)).collect();
