@@ -1,6 +1,6 @@
 # Every recipe is a script that also runs by itself. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-nginx test-vip test-cluster check images deploy undeploy bench engine-up engine-down
+.PHONY: help demo test test-nginx test-vip test-cluster test-scale check images deploy undeploy bench engine-up engine-down
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' Makefile
@@ -17,8 +17,11 @@ test-nginx: ## the rendered files in each nginx that we render for (Debian only;
 test-vip: ## VIP traffic, in an emulated machine whose kernel has IPVS (WORDS="..." selects scenarios)
 	@scripts/test-vip $(WORDS)
 
-test-cluster: ## three managers: lost nodes, a broken Engine API, fifty networks (WORDS="...")
+test-cluster: ## three managers: lost nodes, a broken Engine API, fifty networks, a schedule of faults (WORDS="...")
 	@scripts/test-cluster $(WORDS)
+
+test-scale: ## ten thousand services on a real engine, with the release program (about ten minutes)
+	@scripts/test-scale
 
 check: ## format, lints, dependencies, documentation
 	@scripts/check

@@ -96,7 +96,7 @@ pub fn all() -> Vec<Scenario> {
         "cluster-fifty-networks" in Cluster on 3 => cluster::fifty_networks;
         "cluster-engine-api-troubles" in Cluster on 3 => cluster::api_troubles;
         "cluster-faults-under-load" in Cluster on 3 => faults::under_load;
-        "cluster-ten-thousand-services" in Cluster on 1 => scale::ten_thousand;
+        "scale-ten-thousand-services" in Scale on 1 => scale::ten_thousand;
         "checks-of-secrets" in Core on 3 => checks::secrets;
     ]
 }

@@ -12,8 +12,11 @@ use super::wait;
 
 /// The program under test: built by whoever runs the tests, beside this test's own binary, unless `E2E_PROGRAM` names one.
 pub fn program() -> Result<PathBuf> {
-    if let Some(program) = std::env::var_os("E2E_PROGRAM") {
-        return Ok(program.into());
+    if let Some(program) = named_by("E2E_PROGRAM") {
+        if !program.exists() {
+            bail!("E2E_PROGRAM names {}, and that is not there", program.display());
+        }
+        return Ok(program);
     }
     let here = std::env::current_exe()?;
     // target/TRIPLE/debug/deps/e2e-HASH -> target/TRIPLE/debug/dovetail
@@ -27,7 +30,12 @@ pub fn program() -> Result<PathBuf> {
 
 /// The program of an earlier version, if the runner names one in `E2E_EARLIER_PROGRAM`.
 pub fn earlier_program() -> Option<PathBuf> {
-    std::env::var_os("E2E_EARLIER_PROGRAM").map(PathBuf::from)
+    named_by("E2E_EARLIER_PROGRAM")
+}
+
+/// A file that the environment names; an empty variable is none.
+fn named_by(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).filter(|name| !name.is_empty()).map(PathBuf::from)
 }
 
 /// A running operator; killed when dropped.

@@ -24,16 +24,19 @@ pub enum Suite {
     Vip,
     /// `make test-cluster`: three managers; long.
     Cluster,
+    /// `make test-scale`: with the release program, and longest.
+    Scale,
 }
 
 impl Suite {
-    const ALL: [Self; 3] = [Self::Core, Self::Vip, Self::Cluster];
+    const ALL: [Self; 4] = [Self::Core, Self::Vip, Self::Cluster, Self::Scale];
 
     fn name(self) -> &'static str {
         match self {
             Self::Core => "core",
             Self::Vip => "vip",
             Self::Cluster => "cluster",
+            Self::Scale => "scale",
         }
     }
 
@@ -42,7 +45,14 @@ impl Suite {
             Self::Core => "make test",
             Self::Vip => "make test-vip",
             Self::Cluster => "make test-cluster",
+            Self::Scale => "make test-scale",
         }
+    }
+
+    /// The longest time for one scenario; all have deadlines of their own, this one is for bugs.
+    fn limit(self) -> Duration {
+        let minutes = if self == Self::Scale { 30 } else { 10 };
+        wait::stretched(Duration::from_secs(60 * minutes))
     }
 }
 
@@ -59,9 +69,6 @@ pub struct Scenario {
     /// Fails with the reason.
     pub run: for<'a> fn(&'a mut World) -> BoxFuture<'a, Result<()>>,
 }
-
-/// The longest time for one scenario; all have deadlines of their own, this one is for bugs.
-const LIMIT: Duration = Duration::from_secs(600);
 
 /// A scenario that is at work for so long says so, and again each time.
 const STILL_AT_WORK: Duration = Duration::from_secs(60);
@@ -133,7 +140,9 @@ fn select(scenarios: &[Scenario], arguments: impl Iterator<Item = String>) -> Re
                 let names = arguments.next().context("--suite needs a name")?;
                 for name in names.split(',') {
                     let known = Suite::ALL.into_iter().find(|suite| suite.name() == name);
-                    suites.push(known.with_context(|| format!("no suite {name:?}: there are core, vip and cluster"))?);
+                    suites.push(
+                        known.with_context(|| format!("no suite {name:?}: there are core, vip, cluster and scale"))?,
+                    );
                 }
             }
             flag if flag.starts_with("--") => {}
@@ -298,11 +307,11 @@ async fn run_one(scenario: &Scenario, engine: &Engine) -> Outcome {
         }
     };
     let result =
-        std::panic::AssertUnwindSafe(timeout(wait::stretched(LIMIT), (scenario.run)(&mut world))).catch_unwind().await;
+        std::panic::AssertUnwindSafe(timeout(scenario.suite.limit(), (scenario.run)(&mut world))).catch_unwind().await;
     let failure = match result {
         Ok(Ok(Ok(()))) => None,
         Ok(Ok(Err(error))) => Some(format!("{error:#}")),
-        Ok(Err(_)) => Some(format!("not finished after {} s", wait::stretched(LIMIT).as_secs())),
+        Ok(Err(_)) => Some(format!("not finished after {} s", scenario.suite.limit().as_secs())),
         Err(panic) => Some(
             panic
                 .downcast_ref::<String>()
