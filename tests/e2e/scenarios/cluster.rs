@@ -9,10 +9,11 @@ use anyhow::{Context, Result, bail, ensure};
 use tokio::time::Instant;
 
 use super::deployment::{make, operator_service};
+use crate::support::calls::Call;
 use crate::support::docker::Docker;
 use crate::support::load::{self, Load};
 use crate::support::operator::program;
-use crate::support::recorder::{Call, Mood};
+use crate::support::recorder::Mood;
 use crate::support::wait::{self, SECOND};
 use crate::support::world::World;
 

@@ -6,8 +6,9 @@ use anyhow::{Context, Result, bail, ensure};
 use tokio::time::Instant;
 
 use crate::support::api;
+use crate::support::calls::Call;
 use crate::support::operator::{self, Operator};
-use crate::support::recorder::{Call, Recorder};
+use crate::support::recorder::Recorder;
 use crate::support::wait::{self, SECOND};
 use crate::support::world::World;
 

@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -25,7 +25,7 @@ use tokio::net::{TcpListener, UnixStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::recorder::{Call, without_version};
+use super::calls::{Call, Calls, without_version};
 
 /// The label that names an object's collection.
 pub const ACCESS_LABEL: &str = "com.docker.ucp.access.label";
@@ -37,7 +37,7 @@ pub const NODE_LABEL: &str = "com.docker.ucp.orchestrator.swarm";
 /// The proxy; it stops when dropped.
 pub struct Admission {
     address: SocketAddr,
-    calls: Arc<Mutex<Vec<Call>>>,
+    calls: Arc<Calls>,
     stop: CancellationToken,
 }
 
@@ -84,12 +84,12 @@ impl Admission {
 
     /// The writes so far.
     pub fn writes(&self) -> Vec<Call> {
-        self.calls.lock().expect("no panic while recording").iter().filter(|call| call.is_write()).cloned().collect()
+        self.calls.writes()
     }
 
     /// Forgets the calls so far.
     pub fn clear(&self) {
-        self.calls.lock().expect("no panic while recording").clear();
+        self.calls.clear();
     }
 }
 
@@ -143,18 +143,12 @@ fn object_of(path: &str) -> Option<(&str, Option<&str>)> {
     Some((kind, words.next()))
 }
 
-async fn pass(request: Request<Incoming>, upstream: &Path, calls: &Mutex<Vec<Call>>) -> Result<Response<Body>> {
+async fn pass(request: Request<Incoming>, upstream: &Path, calls: &Calls) -> Result<Response<Body>> {
     let path = without_version(request.uri().path());
     let method = request.method().clone();
-    let index = {
-        let mut calls = calls.lock().expect("no panic while recording");
-        calls.push(Call { method: method.clone(), path: path.clone(), status: None });
-        calls.len() - 1
-    };
+    let place = calls.came(&method, &path);
     let response = admit(request, upstream, &method, &path).await?;
-    if let Some(call) = calls.lock().expect("no panic while recording").get_mut(index) {
-        call.status = Some(response.status());
-    }
+    calls.answered(place, response.status());
     Ok(response)
 }
 

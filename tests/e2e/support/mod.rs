@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod api;
+pub mod calls;
 pub mod crowd;
 pub mod docker;
 pub mod engine;

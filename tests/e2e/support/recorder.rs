@@ -16,26 +16,9 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
+use super::calls::{Call, Calls, without_version};
 use super::crowd::Crowd;
 use super::permissions;
-
-/// One call to the Engine.
-#[derive(Clone, Debug)]
-pub struct Call {
-    /// GET, POST, DELETE.
-    pub method: Method,
-    /// The path without the API version and the query.
-    pub path: String,
-    /// What the Engine answered, if it did.
-    pub status: Option<StatusCode>,
-}
-
-impl Call {
-    /// Whether it changes something.
-    pub fn is_write(&self) -> bool {
-        self.method != Method::GET && self.method != Method::HEAD
-    }
-}
 
 /// What is done with calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,15 +40,21 @@ pub enum Mood {
 /// The proxy; it stops when dropped.
 pub struct Recorder {
     socket: PathBuf,
-    calls: Arc<Mutex<Vec<Call>>>,
-    /// Calls that were refused, since nobody has to be permitted to make them.
-    offences: Arc<Mutex<Vec<String>>>,
-    mood: Arc<Mutex<Mood>>,
-    /// Services that the engine's lists have more.
-    crowd: Arc<Mutex<Option<Crowd>>>,
-    /// Ends the connections that stand.
-    standing: Arc<Mutex<CancellationToken>>,
+    shared: Arc<Shared>,
     stop: CancellationToken,
+}
+
+/// What its connections share.
+struct Shared {
+    upstream: PathBuf,
+    calls: Calls,
+    /// Calls that were refused, since nobody has to be permitted to make them.
+    offences: Mutex<Vec<String>>,
+    mood: Mutex<Mood>,
+    /// Services that the engine's lists have more.
+    crowd: Mutex<Option<Crowd>>,
+    /// Ends the connections that stand.
+    standing: Mutex<CancellationToken>,
 }
 
 impl Recorder {
@@ -73,18 +62,16 @@ impl Recorder {
     pub fn start(socket: PathBuf, upstream: PathBuf) -> Result<Self> {
         let _ = std::fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket).context("bind the recorder's socket")?;
-        let recorder = Self {
-            socket,
-            calls: Arc::default(),
-            offences: Arc::default(),
-            mood: Arc::new(Mutex::new(Mood::Pass)),
-            crowd: Arc::default(),
-            standing: Arc::default(),
-            stop: CancellationToken::new(),
-        };
-        let (calls, mood, stop) = (Arc::clone(&recorder.calls), Arc::clone(&recorder.mood), recorder.stop.clone());
-        let (offences, standing) = (Arc::clone(&recorder.offences), Arc::clone(&recorder.standing));
-        let crowd = Arc::clone(&recorder.crowd);
+        let shared = Arc::new(Shared {
+            upstream,
+            calls: Calls::default(),
+            offences: Mutex::default(),
+            mood: Mutex::new(Mood::Pass),
+            crowd: Mutex::default(),
+            standing: Mutex::default(),
+        });
+        let recorder = Self { socket, shared: Arc::clone(&shared), stop: CancellationToken::new() };
+        let stop = recorder.stop.clone();
         tokio::spawn(async move {
             loop {
                 let accepted = tokio::select! {
@@ -92,24 +79,12 @@ impl Recorder {
                     accepted = listener.accept() => accepted,
                 };
                 let Ok((stream, _)) = accepted else { return };
-                let (calls, mood, stop, upstream) =
-                    (Arc::clone(&calls), Arc::clone(&mood), stop.clone(), upstream.clone());
-                let (offences, crowd) = (Arc::clone(&offences), Arc::clone(&crowd));
-                let broken = standing.lock().expect("no panic while recording").clone();
+                let (shared, stop) = (Arc::clone(&shared), stop.clone());
+                let broken = lock(&shared.standing).clone();
                 tokio::spawn(async move {
                     let service = service_fn(move |request| {
-                        let (calls, mood) = (Arc::clone(&calls), Arc::clone(&mood));
-                        let (upstream, offences) = (upstream.clone(), Arc::clone(&offences));
-                        let more = crowd.lock().expect("no panic while recording").as_ref().and_then(|crowd| {
-                            crowd.of(&without_version(request.uri().path()), request.uri().query().unwrap_or_default())
-                        });
-                        async move {
-                            let response = pass(request, &upstream, &calls, &offences, &mood).await?;
-                            match more {
-                                Some(more) if response.status().is_success() => with_more(response, more).await,
-                                _ => Ok(response),
-                            }
-                        }
+                        let shared = Arc::clone(&shared);
+                        async move { shared.answer(request).await }
                     });
                     let connection =
                         hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
@@ -131,35 +106,35 @@ impl Recorder {
 
     /// The calls so far.
     pub fn calls(&self) -> Vec<Call> {
-        self.calls.lock().expect("no panic while recording").clone()
+        self.shared.calls.all()
     }
 
     /// The calls that were refused since the last time, because an operator needs no permission for them.
     pub fn take_offences(&self) -> Vec<String> {
-        std::mem::take(&mut *self.offences.lock().expect("no panic while recording"))
+        std::mem::take(&mut *lock(&self.shared.offences))
     }
 
     /// The writes so far.
     pub fn writes(&self) -> Vec<Call> {
-        self.calls().into_iter().filter(Call::is_write).collect()
+        self.shared.calls.writes()
     }
 
     /// Forgets the calls so far.
     pub fn clear(&self) {
-        self.calls.lock().expect("no panic while recording").clear();
+        self.shared.calls.clear();
     }
 
     /// Puts services into the engine's lists from now on.
     pub fn set_crowd(&self, crowd: Crowd) {
-        *self.crowd.lock().expect("no panic while recording") = Some(crowd);
+        *lock(&self.shared.crowd) = Some(crowd);
     }
 
     /// Changes what is done with calls from now on. A change for the worse ends the connections that stand, the
     /// stream of events among them; after one for the better, calls that hang go on hanging.
     pub fn set_mood(&self, mood: Mood) {
-        *self.mood.lock().expect("no panic while recording") = mood;
+        *lock(&self.shared.mood) = mood;
         if mood != Mood::Pass {
-            std::mem::take(&mut *self.standing.lock().expect("no panic while recording")).cancel();
+            std::mem::take(&mut *lock(&self.shared.standing)).cancel();
         }
     }
 }
@@ -173,47 +148,51 @@ impl Drop for Recorder {
 
 type Body = BoxBody<Bytes, anyhow::Error>;
 
-async fn pass(
-    request: Request<Incoming>,
-    upstream: &Path,
-    calls: &Mutex<Vec<Call>>,
-    offences: &Mutex<Vec<String>>,
-    mood: &Mutex<Mood>,
-) -> Result<Response<Body>> {
-    let (method, path) = (request.method().clone(), without_version(request.uri().path()));
-    let index = {
-        let mut calls = calls.lock().expect("no panic while recording");
-        calls.push(Call { method: method.clone(), path: path.clone(), status: None });
-        calls.len() - 1
-    };
-    let (request, refusal) = filter(request, &method, &path).await?;
-    if let Some(refusal) = refusal {
-        let offence = format!("{method} {path}: {refusal}");
-        let answer = message(StatusCode::FORBIDDEN, &offence);
-        offences.lock().expect("no panic while recording").push(offence);
-        return Ok(answer);
+impl Shared {
+    /// What the engine answers, and what the crowd adds to its lists.
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>> {
+        let (path, query) = (without_version(request.uri().path()), request.uri().query().unwrap_or_default());
+        let more = lock(&self.crowd).as_ref().and_then(|crowd| crowd.of(&path, query));
+        let response = self.pass(request, &path).await?;
+        match more {
+            Some(more) if response.status().is_success() => with_more(response, more).await,
+            _ => Ok(response),
+        }
     }
-    let mood = *mood.lock().expect("no panic while recording");
-    match mood {
-        Mood::Pass | Mood::Half => {}
-        Mood::Slow => tokio::time::sleep(std::time::Duration::from_secs(3)).await,
-        // Whoever asked hangs up at some time.
-        Mood::Silent => std::future::pending().await,
-        Mood::Refuse => anyhow::bail!("refused"),
-        Mood::Fail => return Ok(message(StatusCode::INTERNAL_SERVER_ERROR, "broken by the test")),
+
+    async fn pass(&self, request: Request<Incoming>, path: &str) -> Result<Response<Body>> {
+        let method = request.method().clone();
+        let place = self.calls.came(&method, path);
+        let (request, refusal) = filter(request, &method, path).await?;
+        if let Some(refusal) = refusal {
+            let offence = format!("{method} {path}: {refusal}");
+            let answer = message(StatusCode::FORBIDDEN, &offence);
+            lock(&self.offences).push(offence);
+            return Ok(answer);
+        }
+        let mood = *lock(&self.mood);
+        match mood {
+            Mood::Pass | Mood::Half => {}
+            Mood::Slow => tokio::time::sleep(std::time::Duration::from_secs(3)).await,
+            // Whoever asked hangs up at some time.
+            Mood::Silent => std::future::pending().await,
+            Mood::Refuse => anyhow::bail!("refused"),
+            Mood::Fail => return Ok(message(StatusCode::INTERNAL_SERVER_ERROR, "broken by the test")),
+        }
+        let stream = UnixStream::connect(&self.upstream).await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        let response = sender.send_request(request).await?;
+        self.calls.answered(place, response.status());
+        if mood == Mood::Half {
+            return half(response).await;
+        }
+        Ok(response.map(|body| body.map_err(Into::into).boxed()))
     }
-    let stream = UnixStream::connect(upstream).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    let response = sender.send_request(request).await?;
-    // The list may have been cleared meanwhile; then this call belongs to what is forgotten.
-    if let Some(call) = calls.lock().expect("no panic while recording").get_mut(index) {
-        call.status = Some(response.status());
-    }
-    if mood == Mood::Half {
-        return half(response).await;
-    }
-    Ok(response.map(|body| body.map_err(Into::into).boxed()))
+}
+
+fn lock<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    shared.lock().expect("no panic while recording")
 }
 
 fn whole(bytes: Bytes) -> Body {
@@ -270,12 +249,4 @@ async fn half(response: Response<Incoming>) -> Result<Response<Body>> {
     let first = Ok(hyper::body::Frame::data(whole.slice(..whole.len() / 2)));
     let frames = futures::stream::iter([first]).chain(broken);
     Ok(Response::from_parts(head, BodyExt::boxed(http_body_util::StreamBody::new(frames))))
-}
-
-/// `/v1.41/services/x` and `/services/x` are the same call.
-pub fn without_version(path: &str) -> String {
-    match path.strip_prefix("/v1.").and_then(|rest| rest.split_once('/')) {
-        Some((_, rest)) => format!("/{rest}"),
-        None => path.to_owned(),
-    }
 }
