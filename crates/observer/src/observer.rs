@@ -161,7 +161,7 @@ impl<S: swarm::Read + swarm::Watch> Observer<S> {
         self.addresses.subscribe()
     }
 
-    /// How often everything is listed: [`Settings::poll_interval`], unless listing takes long.
+    /// How often everything is listed: [`Settings::poll_interval`], unless listing takes long and succeeds.
     pub fn poll_every(&self) -> watch::Receiver<Duration> {
         self.poll_every.subscribe()
     }
@@ -388,6 +388,8 @@ impl<S: swarm::Read + swarm::Watch> Level for Observer<S> {
             Err(error) => {
                 // Nobody reads the events while the driver waits, so they are not to be relied on.
                 self.due.everything = true;
+                // Polls were perhaps seldom because they took long; what is known now waits for the next success.
+                self.poll_every.send_replace(self.settings.poll_interval);
                 if error.class == Class::Unreachable {
                     // The stream may be dead without knowing it.
                     self.lose_events();
