@@ -1,6 +1,6 @@
 # Every recipe is a script that also runs by itself. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-nginx test-vip test-cluster check images deploy undeploy bench engine-up engine-down
+.PHONY: help demo test test-nginx test-vip test-cluster test-long check images deploy undeploy bench engine-up engine-down
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' Makefile
@@ -19,6 +19,9 @@ test-vip: ## VIP traffic, in an emulated machine whose kernel has IPVS (WORDS=".
 
 test-cluster: ## three managers: lost nodes, a broken Engine API, fifty networks (WORDS="...")
 	@scripts/test-cluster $(WORDS)
+
+test-long: ## the scenarios on newer Engines, 26.1 and 28.5 (Debian only; an hour each; RELEASES="trixie sid" WORDS="...")
+	@scripts/test-long $(WORDS)
 
 check: ## format, lints, dependencies, documentation
 	@scripts/check
