@@ -1,6 +1,6 @@
 # Every recipe is a script that also runs by itself. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-nginx test-vip test-cluster test-scale check images deploy undeploy bench engine-up engine-down
+.PHONY: help demo test test-nginx test-vip test-cluster test-scale test-long check images deploy undeploy bench engine-up engine-down
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' Makefile
@@ -22,6 +22,9 @@ test-cluster: ## three managers: lost nodes, a broken Engine API, fifty networks
 
 test-scale: ## ten thousand services on a real engine, with the release program (about ten minutes)
 	@scripts/test-scale
+
+test-long: ## the scenarios on newer Engines, 26.1 and 28.5 (Debian only; an hour each; RELEASES="trixie sid" WORDS="...")
+	@scripts/test-long $(WORDS)
 
 check: ## format, lints, dependencies, documentation
 	@scripts/check

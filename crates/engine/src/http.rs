@@ -98,20 +98,21 @@ impl Http {
         read(self, self.open_unversioned(path).await?).await
     }
 
-    pub async fn post(
+    /// Writes the spec of a service. Without a version in the path, which is the Engine's newest: from a spec that is
+    /// written in an older one it takes, without a word, whatever came later, and so what a person or a stack has set.
+    pub async fn post_spec(
         &self,
         path: &str,
         query: &Query,
-        body: &Value,
+        spec: &Value,
         auth: Option<&RegistryAuth>,
     ) -> Result<Bytes, Failure> {
-        let api = self.api().await?;
         let mut request =
-            Request::post(self.uri(Some(api), &query.behind(path))?).header("content-type", "application/json");
+            Request::post(self.uri(None, &query.behind(path))?).header("content-type", "application/json");
         if let Some(auth) = auth {
             request = request.header("x-registry-auth", auth.header());
         }
-        let request = request.body(full(body.to_string().into())).map_err(unsendable)?;
+        let request = request.body(full(spec.to_string().into())).map_err(unsendable)?;
         read(self, refuse_failure(self, self.send(request).await?).await?).await
     }
 
@@ -164,7 +165,7 @@ impl Http {
     }
 
     /// The API version that our paths name: 1.41, whose answers we know, or the oldest that a newer engine
-    /// still speaks. Asked once; [`Http::forget_api`] makes the next call ask again.
+    /// still speaks. ([`Http::post_spec`] names none.) Asked once; [`Http::forget_api`] makes the next call ask again.
     pub async fn api(&self) -> Result<(u32, u32), Failure> {
         if let Some(known) = self.known_api() {
             return Ok(known);

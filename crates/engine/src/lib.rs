@@ -422,7 +422,7 @@ impl Write for Engine {
     async fn create_service(&self, spec: &Value, auth: Option<&RegistryAuth>) -> Result<ServiceId> {
         let name = spec.get("Name").and_then(Value::as_str).unwrap_or_default();
         let work = async {
-            let answer = self.core.http.post("/services/create", &Query::default(), spec, auth).await?;
+            let answer = self.core.http.post_spec("/services/create", &Query::default(), spec, auth).await?;
             let (id, warnings) = decode::created(&answer).map_err(Failure::malformed)?;
             warn(name, warnings);
             Ok(ServiceId::new(id))
@@ -444,7 +444,7 @@ impl Write for Engine {
             // Without credentials of ours the ones in the current spec must stay. That is also what the Engine
             // does when nothing is said, but without them a node that lacks the image could not pull it.
             let query = if auth.is_none() { query.pair("registryAuthFrom", "spec") } else { query };
-            let answer = self.core.http.post(&format!("/services/{id}/update"), &query, spec, auth).await?;
+            let answer = self.core.http.post_spec(&format!("/services/{id}/update"), &query, spec, auth).await?;
             warn(name, decode::warnings(&answer));
             Ok(())
         };

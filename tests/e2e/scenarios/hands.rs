@@ -1,7 +1,7 @@
 //! What people do to the proxy service with their own hands, and what becomes of it.
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::support::api;
@@ -61,11 +61,14 @@ pub async fn edits_are_kept(world: &mut World) -> Result<()> {
              --ulimit-add core=0:0 --cap-drop MKNOD --host-add box:10.1.2.3 dovetail-proxy",
         )
         .await?;
-    // A field that the docker client has no option for.
+    // Fields that the docker client has no option for. The second came with API 1.44: an older Engine forgets it at once.
     api::edit_service(world.engine_socket(), "dovetail-proxy", |spec| {
         spec["TaskTemplate"]["ContainerSpec"]["OpenStdin"] = true.into();
+        spec["TaskTemplate"]["ContainerSpec"]["Privileges"] = json!({ "NoNewPrivileges": true });
     })
     .await?;
+    let api = world.docker.line("version -f {{.Server.APIVersion}}").await?;
+    let since_1_44 = api.strip_prefix("1.").and_then(|minor| minor.parse().ok()).is_some_and(|minor: u32| minor >= 44);
     world.settled(60 * SECOND).await?;
     publish(world, "second").await?;
     world.operator.take().context("an operator")?.kill().await?;
@@ -73,6 +76,7 @@ pub async fn edits_are_kept(world: &mut World) -> Result<()> {
     publish(world, "third").await?;
     let spec = world.docker.service("dovetail-proxy").await?["Spec"].clone();
     let container = &spec["TaskTemplate"]["ContainerSpec"];
+    let no_new_privileges = Value::from(container["Privileges"]["NoNewPrivileges"] == true);
     for (what, found, expected) in [
         ("the memory limit", &spec["TaskTemplate"]["Resources"]["Limits"]["MemoryBytes"], Value::from(200 << 20)),
         ("the label", &spec["Labels"]["team"], Value::from("edge")),
@@ -85,6 +89,7 @@ pub async fn edits_are_kept(world: &mut World) -> Result<()> {
         ("the capability", &container["CapabilityDrop"][0], Value::from("CAP_MKNOD")),
         ("the entry in its hosts file", &container["Hosts"][0], Value::from("10.1.2.3 box")),
         ("the open standard input", &container["OpenStdin"], Value::from(true)),
+        ("the refusal of new privileges", &no_new_privileges, Value::from(since_1_44)),
     ] {
         ensure!(*found == expected, "{what} is kept: {found}, not {expected}");
     }

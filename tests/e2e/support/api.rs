@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
-/// One call; the body is null where there is none.
+/// One call, in the newest version that the Engine speaks; the body is null where there is none.
 pub async fn call(socket: &Path, method: Method, path: &str, body: Option<&Value>) -> Result<(StatusCode, Value)> {
     let stream = UnixStream::connect(socket).await.with_context(|| format!("connect to {}", socket.display()))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -18,7 +18,7 @@ pub async fn call(socket: &Path, method: Method, path: &str, body: Option<&Value
     let body = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
     let request = Request::builder()
         .method(method)
-        .uri(format!("/v1.41{path}"))
+        .uri(path)
         .header("host", "engine")
         .header("content-type", "application/json")
         .body(Full::new(body))?;
