@@ -1,6 +1,7 @@
 //! The calls of one pass: which to make is decided by plain functions, making them is the rest.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -14,8 +15,8 @@ use crate::networks::Networks;
 use crate::nodes::Nodes;
 use crate::secrets::Secrets;
 
-/// The tasks of up to so many services are listed singly, those of more in one call for all: that one brings
-/// every task of the cluster.
+/// The tasks of up to so many services are listed singly, those of more in one call for all: the Engine's answer to
+/// that one holds every task of the cluster.
 const SINGLE_LISTS: usize = 4;
 
 /// So many networks are asked for at once.
@@ -60,7 +61,7 @@ pub(crate) async fn read(
         Scope::Tasks(ids) => Listing::again(index, ids),
     };
     let mut errors = Vec::new();
-    let tasks = read_tasks(swarm, &tasks_to_read(&listing, index, scope), &mut errors).await;
+    let tasks = read_tasks(swarm, tasks_to_read(&listing, index, scope), &mut errors).await;
     let wanted: BTreeSet<String> = listing
         .candidates
         .iter()
@@ -96,9 +97,10 @@ fn tasks_to_read(listing: &Listing, index: &Index, scope: &Scope) -> BTreeSet<Se
         .collect()
 }
 
-async fn read_tasks(swarm: &impl swarm::Read, services: &BTreeSet<ServiceId>, errors: &mut Vec<Error>) -> TaskReads {
+async fn read_tasks(swarm: &impl swarm::Read, services: BTreeSet<ServiceId>, errors: &mut Vec<Error>) -> TaskReads {
     if services.len() > SINGLE_LISTS {
-        return match swarm.tasks(TasksOf::All).await {
+        let services = Arc::new(services);
+        return match swarm.tasks(TasksOf::Services(Arc::clone(&services))).await {
             Ok(tasks) => {
                 let mut reads: TaskReads = services.iter().map(|id| (id.clone(), Some(Vec::new()))).collect();
                 for task in tasks {
@@ -117,8 +119,8 @@ async fn read_tasks(swarm: &impl swarm::Read, services: &BTreeSet<ServiceId>, er
     let lists = services.iter().map(|id| swarm.tasks(TasksOf::Service(id.clone())));
     let lists = futures::future::join_all(lists).await;
     let mut reads = TaskReads::new();
-    for (id, list) in services.iter().zip(lists) {
-        reads.insert(id.clone(), list.map_err(|error| errors.push(error)).ok());
+    for (id, list) in services.into_iter().zip(lists) {
+        reads.insert(id, list.map_err(|error| errors.push(error)).ok());
     }
     reads
 }
