@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::values::SecretName;
-use model::{AtNode, BackendMode, Backends, NetworkId, NodeId, Request, Scale, SecretId, Service, Task, labels};
+use model::{
+    AtNode, BackendMode, Backends, NetworkId, NodeId, Problem, Request, Scale, SecretId, Service, Task, labels,
+};
 use swarm::{Class, DesiredState, Mode, Network, TaskState};
 use tokio::time::Instant;
 
-use crate::index::Candidate;
+use crate::index::{Candidate, Labels};
 use crate::lookups::Lookups;
 use crate::networks::Known;
 use crate::nodes::Nodes;
@@ -80,22 +82,25 @@ impl fmt::Display for Unread {
     }
 }
 
+/// What a service's labels ask for, or all that is wrong with them.
+pub(crate) type Asked = Result<Request, Vec<Problem>>;
+
 /// What the labels of a service in task mode ask for; `None` in VIP mode and when it is refused.
-pub(crate) fn task_mode(asked: &Result<Request, Vec<model::Problem>>) -> Option<&Request> {
+pub(crate) fn task_mode(asked: &Asked) -> Option<&Request> {
     asked.as_ref().ok().filter(|request| request.backend_mode == BackendMode::Task)
 }
 
 /// The port that a service is reached at on its nodes, if it is: those who publish it there rarely mean anything else,
 /// and Interlock took it for that. Whoever does names a network.
-fn port_at_nodes(read: &swarm::Service, reading: &Reading) -> Option<NonZeroU16> {
-    let request = task_mode(&reading.asked)?;
+fn port_at_nodes(read: &swarm::Service, asked: &Asked) -> Option<NonZeroU16> {
+    let request = task_mode(asked)?;
     let published = request.network.is_none() && read.endpoint.host_ports.contains(&request.port.get());
     published.then_some(request.port)
 }
 
 /// The nodes whose addresses the facts of a service depend on.
-pub(crate) fn node_ids(read: &swarm::Service, reading: &Reading, tasks: TaskRead<'_>) -> BTreeSet<NodeId> {
-    match (port_at_nodes(read, reading), tasks) {
+pub(crate) fn node_ids(candidate: &Candidate, tasks: TaskRead<'_>) -> BTreeSet<NodeId> {
+    match (port_at_nodes(&candidate.read, candidate.asked()), tasks) {
         (Some(_), TaskRead::Listed(tasks)) => {
             tasks.iter().filter(|task| serves(task)).map(|task| task.node.clone()).collect()
         }
@@ -104,28 +109,29 @@ pub(crate) fn node_ids(read: &swarm::Service, reading: &Reading, tasks: TaskRead
 }
 
 /// The ids and names of the networks that the facts of a service depend on.
-pub(crate) fn network_keys(read: &swarm::Service, reading: &Reading, tasks: TaskRead<'_>) -> BTreeSet<String> {
-    if reading.asked.is_err() {
+pub(crate) fn network_keys<'a>(candidate: &'a Candidate, tasks: TaskRead<'a>) -> BTreeSet<&'a str> {
+    let (read, asked) = (&candidate.read, candidate.asked());
+    if asked.is_err() {
         // It is refused whatever its networks are.
         return BTreeSet::new();
     }
-    if port_at_nodes(read, reading).is_some() {
+    if port_at_nodes(read, asked).is_some() {
         return BTreeSet::new();
     }
-    let mut keys: BTreeSet<String> = read.networks.iter().cloned().collect();
-    keys.extend(read.endpoint.vips.keys().map(|id| id.as_str().to_owned()));
+    let mut keys: BTreeSet<&str> = read.networks.iter().map(String::as_str).collect();
+    keys.extend(read.endpoint.vips.keys().map(NetworkId::as_str));
     if let TaskRead::Listed(tasks) = tasks {
         let attachments = tasks.iter().filter(|task| serves(task)).flat_map(|task| &task.attachments);
-        keys.extend(attachments.map(|attachment| attachment.network.as_str().to_owned()));
+        keys.extend(attachments.map(|attachment| attachment.network.as_str()));
     }
     keys
 }
 
 /// The whole names of the secrets that the facts of a service depend on.
-pub(crate) fn secret_names(read: &swarm::Service, reading: &Reading) -> BTreeSet<SecretName> {
-    let stack = read.labels.get(labels::STACK).map(String::as_str);
+pub(crate) fn secret_names(candidate: &Candidate) -> BTreeSet<SecretName> {
+    let stack = candidate.read.labels.get(labels::STACK).map(String::as_str);
     // A refused service is refused whatever secrets there are.
-    reading.asked.as_ref().map_or_else(|_| BTreeSet::new(), |request| whole_names(stack, request))
+    candidate.asked().as_ref().map_or_else(|_| BTreeSet::new(), |request| whole_names(stack, request))
 }
 
 impl Facts {
@@ -153,17 +159,25 @@ impl Facts {
                 backends: Backends::Unread { reason: unread.to_string() },
             },
         };
-        let Candidate { read, reading } = candidate;
-        let at_nodes = port_at_nodes(&read, &reading).is_some();
+        let at_nodes = port_at_nodes(&candidate.read, candidate.asked()).is_some();
+        let Candidate { read, labels } = candidate;
+        let Reading { labels, asked, warnings } = match labels {
+            Labels::Read(reading) => reading,
+            Labels::AsBefore(service) => Reading {
+                labels: service.labels.clone(),
+                asked: service.asked.clone(),
+                warnings: service.warnings.clone(),
+            },
+        };
         let service = Service {
             id: read.id.clone(),
             name: read.name.clone(),
             created_at: read.created_at,
             stack: read.labels.get(labels::STACK).cloned(),
             access_label: read.labels.get(labels::UCP_ACCESS).cloned(),
-            labels: reading.labels,
-            asked: reading.asked,
-            warnings: reading.warnings,
+            labels,
+            asked,
+            warnings,
             scale,
             at_nodes,
             networks: networks.keys().cloned().collect(),
@@ -174,6 +188,63 @@ impl Facts {
             _ => Arc::new(service),
         };
         Ok(Self { read, service, networks, secrets, empty_since })
+    }
+
+    /// Whether what was read says what is known already; then nothing is to be put together, which is so for nearly
+    /// every service of a cluster at rest. `false` where that would take more than a look.
+    pub(crate) fn confirm(
+        &mut self,
+        candidate: &Candidate,
+        tasks: TaskRead<'_>,
+        lookups: &Lookups,
+        now: Instant,
+    ) -> bool {
+        let Labels::AsBefore(_) = candidate.labels else { return false };
+        debug_assert_eq!(self.read, candidate.read, "labels are as before only if everything is");
+        let (scale, empty_since) = scale(&candidate.read, Some(self), now);
+        let same = scale == self.service.scale
+            && self.has_networks(&network_keys(candidate, tasks), lookups)
+            && lookups.secrets.among(&secret_names(candidate)).as_ref() == Some(&self.secrets)
+            && self.has_backends(candidate, tasks, lookups);
+        if same {
+            self.empty_since = empty_since;
+        }
+        same
+    }
+
+    fn has_networks(&self, keys: &BTreeSet<&str>, lookups: &Lookups) -> bool {
+        let mut found = BTreeSet::new();
+        for key in keys {
+            match lookups.networks.get(key) {
+                Known::Joinable(network) => match self.networks.get(&network.id) {
+                    Some(known) if Arc::ptr_eq(known, &network) => found.insert(network.id.clone()),
+                    _ => return false,
+                },
+                Known::No => continue,
+                Known::Unread(_) => return false,
+            };
+        }
+        found.len() == self.networks.len()
+    }
+
+    fn has_backends(&self, candidate: &Candidate, tasks: TaskRead<'_>, lookups: &Lookups) -> bool {
+        let Service { asked, scale, backends, .. } = &*self.service;
+        match (backends, tasks) {
+            (Backends::Unread { .. }, _) => false,
+            (Backends::Vip { .. }, _) => vip(&candidate.read, *scale, &self.networks, Some(backends)) == *backends,
+            (Backends::Tasks { .. }, _) if asked.is_err() => true,
+            (Backends::Tasks { .. }, TaskRead::NotAsked) => true,
+            (Backends::Tasks { stale, .. }, TaskRead::Failed) => *stale,
+            (Backends::Tasks { tasks, stale }, TaskRead::Listed(listed)) => {
+                let at_nodes = port_at_nodes(&candidate.read, asked);
+                let mut listed: Vec<&swarm::Task> = listed.iter().filter(|task| serves(task)).collect();
+                listed.sort_by(|one, other| one.id.cmp(&other.id));
+                let is = |(known, listed): (&Task, &swarm::Task)| {
+                    task_of(listed, at_nodes, &lookups.nodes, &self.networks).is_ok_and(|task| task == *known)
+                };
+                !stale && tasks.len() == listed.len() && tasks.iter().zip(listed).all(is)
+            }
+        }
     }
 
     /// Whether enough of it was read, now or before.
@@ -204,25 +275,25 @@ fn find(
     lookups: &Lookups,
     previous: Option<&Facts>,
 ) -> Result<Found, Unread> {
-    let Candidate { read, reading } = candidate;
-    let secrets = lookups.secrets.among(&secret_names(read, reading)).ok_or(Unread::Secrets)?;
+    let (read, asked) = (&candidate.read, candidate.asked());
+    let secrets = lookups.secrets.among(&secret_names(candidate)).ok_or(Unread::Secrets)?;
     let mut joinable = BTreeMap::new();
-    for key in network_keys(read, reading, tasks) {
-        match lookups.networks.get(&key) {
+    for key in network_keys(candidate, tasks) {
+        match lookups.networks.get(key) {
             Known::Joinable(network) => {
                 joinable.insert(network.id.clone(), network);
             }
             Known::No => {}
-            Known::Unread(class) => return Err(Unread::Network(key, class)),
+            Known::Unread(class) => return Err(Unread::Network(key.to_owned(), class)),
         }
     }
-    let backends = match &reading.asked {
+    let backends = match asked {
         Err(_) => Backends::Tasks { tasks: Vec::new(), stale: false },
         Ok(Request { backend_mode: BackendMode::Vip, .. }) => {
             vip(read, scale, &joinable, previous.map(|facts| &facts.service.backends))
         }
         Ok(Request { backend_mode: BackendMode::Task, .. }) => {
-            task_backends(tasks, port_at_nodes(read, reading), &lookups.nodes, &mut joinable, previous)?
+            task_backends(tasks, port_at_nodes(read, asked), &lookups.nodes, &mut joinable, previous)?
         }
     };
     Ok(Found { networks: joinable, secrets, backends })
@@ -351,7 +422,7 @@ mod tests {
         now: Instant,
     ) -> Result<Facts, Unread> {
         let reading = request::read(&read).expect("a candidate");
-        Facts::new(Candidate { read, reading }, tasks, &lookups(), previous, now)
+        Facts::new(Candidate { read, labels: Labels::Read(reading) }, tasks, &lookups(), previous, now)
     }
 
     fn facts(read: swarm::Service, tasks: TaskRead<'_>, previous: Option<&Facts>) -> Result<Facts, Unread> {
@@ -468,7 +539,7 @@ mod tests {
     fn a_service_is_reached_at_its_nodes_if_they_publish_its_port_and_no_network_is_named() {
         let at_nodes = |read: swarm::Service| {
             let reading = request::read(&read).unwrap();
-            port_at_nodes(&read, &reading).map(NonZeroU16::get)
+            port_at_nodes(&read, &reading.asked).map(NonZeroU16::get)
         };
         let other = |service: &mut swarm::Service| service.endpoint.host_ports = [81].into();
         for (what, service, expected) in [
@@ -490,15 +561,13 @@ mod tests {
         tasks[0].host_ports = [(80, 32768), (81, 32769)].into();
         tasks[1].node = "elsewhere".into();
         tasks[1].host_ports = [(80, 80)].into();
-        let reading = || request::read(&read).unwrap();
-        assert_eq!(network_keys(&read, &reading(), TaskRead::Listed(&tasks)), BTreeSet::new());
+        let candidate = || Candidate { read: read.clone(), labels: Labels::Read(request::read(&read).unwrap()) };
+        assert_eq!(network_keys(&candidate(), TaskRead::Listed(&tasks)), BTreeSet::new());
         let nodes = BTreeSet::from(["elsewhere".into(), "node".into()]);
-        assert_eq!(node_ids(&read, &reading(), TaskRead::Listed(&tasks)), nodes);
-        assert_eq!(node_ids(&read, &reading(), TaskRead::NotAsked), BTreeSet::new());
-        let facts = |lookups: &Lookups, tasks, previous| {
-            let candidate = Candidate { read: read.clone(), reading: reading() };
-            Facts::new(candidate, tasks, lookups, previous, Instant::now())
-        };
+        assert_eq!(node_ids(&candidate(), TaskRead::Listed(&tasks)), nodes);
+        assert_eq!(node_ids(&candidate(), TaskRead::NotAsked), BTreeSet::new());
+        let facts =
+            |lookups: &Lookups, tasks, previous| Facts::new(candidate(), tasks, lookups, previous, Instant::now());
         let mut lookups = lookups();
         let unread = facts(&lookups, TaskRead::Listed(&tasks), None).unwrap();
         let reason = "the addresses of its nodes could not be listed".to_owned();

@@ -57,16 +57,14 @@ pub(crate) async fn read(
 ) -> swarm::Result<Reading> {
     let Lookups { networks, nodes, secrets } = lookups;
     let listing = match scope {
-        Scope::Everything | Scope::Services(_) => Listing::whole(swarm.services().await?, index.proxies()),
+        Scope::Everything | Scope::Services(_) => Listing::whole(swarm.services().await?, index),
         Scope::Tasks(ids) => Listing::again(index, ids),
     };
     let mut errors = Vec::new();
     let tasks = read_tasks(swarm, tasks_to_read(&listing, index, scope), &mut errors).await;
-    let wanted: BTreeSet<String> = listing
-        .candidates
-        .iter()
-        .flat_map(|(id, candidate)| network_keys(&candidate.read, &candidate.reading, tasks_of(&tasks, id)))
-        .collect();
+    let wanted: BTreeSet<&str> =
+        listing.candidates.iter().flat_map(|(id, candidate)| network_keys(candidate, tasks_of(&tasks, id))).collect();
+    let wanted: BTreeSet<String> = wanted.into_iter().map(str::to_owned).collect();
     let mut lookup_errors = read_networks(swarm, networks, networks.unread(&wanted)).await;
     if *scope == Scope::Everything {
         networks.keep(&wanted);
@@ -173,9 +171,7 @@ async fn read_nodes(
     tasks: &TaskReads,
 ) -> Option<Error> {
     let candidates = listing.candidates.iter();
-    let wanted: BTreeSet<_> = candidates
-        .flat_map(|(id, candidate)| node_ids(&candidate.read, &candidate.reading, tasks_of(tasks, id)))
-        .collect();
+    let wanted: BTreeSet<_> = candidates.flat_map(|(id, candidate)| node_ids(candidate, tasks_of(tasks, id))).collect();
     if !nodes.must_be_read(&wanted) {
         return None;
     }
@@ -205,8 +201,7 @@ async fn read_secrets(
         Scope::Tasks(_) => return None,
     };
     let candidates = listing.candidates.values();
-    let wanted: BTreeSet<_> =
-        candidates.flat_map(|candidate| secret_names(&candidate.read, &candidate.reading)).collect();
+    let wanted: BTreeSet<_> = candidates.flat_map(secret_names).collect();
     if wanted.is_empty() {
         secrets.forget();
         return None;
@@ -259,8 +254,6 @@ pub(crate) fn unsettled(facts: &Facts) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use swarm::UpdateStatus;
     use tokio::time::Instant;
 
@@ -274,7 +267,7 @@ mod tests {
     }
 
     fn whole(services: Vec<swarm::Service>) -> Listing {
-        Listing::whole(services, &BTreeMap::new())
+        Listing::whole(services, &Index::default())
     }
 
     /// An index of services in which `running` tasks of each run.

@@ -324,7 +324,7 @@ mod tests {
     use super::*;
     use crate::facts::{TaskRead, secret_names};
     use crate::fixtures::{Builder, GOOD, overlay, secret, service, task};
-    use crate::index::Candidate;
+    use crate::index::{Candidate, Labels};
     use crate::lookups::Lookups;
     use crate::request;
 
@@ -341,8 +341,8 @@ mod tests {
         let running = read.running.map_or(0, |count| count.running);
         let tasks: Vec<swarm::Task> = (1..=running).map(|slot| task(&read, slot)).collect();
         let reading = request::read(&read).unwrap();
-        lookups.secrets.learn(&secret_names(&read, &reading), secrets.to_vec());
-        let candidate = Candidate { read, reading };
+        let candidate = Candidate { read, labels: Labels::Read(reading) };
+        lookups.secrets.learn(&secret_names(&candidate), secrets.to_vec());
         Facts::new(candidate, TaskRead::Listed(&tasks), &lookups, previous, Instant::now()).unwrap()
     }
 
