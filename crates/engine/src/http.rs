@@ -29,6 +29,9 @@ const LARGEST_ANSWER: usize = 1 << 30;
 const IDLE: Duration = Duration::from_secs(60);
 /// Calls that run side by side keep their connections up to this many.
 const IDLE_CONNECTIONS: usize = 8;
+/// So much is read from a connection at once, and the head of an answer must fit. hyper's own choice grows with the
+/// length of answers, up to 400 KiB.
+const READ_AT_ONCE: usize = 64 << 10;
 
 pub(crate) type Body = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
 
@@ -70,6 +73,7 @@ impl Http {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
+            .http1_read_buf_exact_size(READ_AT_ONCE)
             .build(connector);
         Ok(Self { client, endpoint: endpoint.clone(), counters, api: AtomicU32::new(0) })
     }
@@ -96,8 +100,7 @@ impl Http {
             if let Ok(bytes) = frame.into_data() {
                 list.push(&bytes).map_err(Failure::malformed)?;
             }
-            // Where the Engine is faster than we are, other tasks and the deadline must have their turn: a frame
-            // is some hundred KiB at most.
+            // Where the Engine is faster than we are, other tasks and the deadline must have their turn.
             tokio::task::yield_now().await;
         }
         list.end().map_err(Failure::malformed)

@@ -6,8 +6,8 @@
 //!   [`Class::Unreachable`]. Only an event stream goes on, and the module `events` says when that ends.
 //! - A verb answers whole or not at all: an answer of which one object does not read is [`Class::Malformed`]
 //!   and names that object. That goes for objects that nobody wants, too.
-//! - Of a list only one object at a time is held as the Engine wrote it, and what is not wanted is dropped at once: the
-//!   tasks of 10,000 services are 125 MiB.
+//! - Of a list of services, tasks or nodes only one object at a time is held as the Engine wrote it, and what is not
+//!   wanted is dropped at once: the tasks of 10,000 services are 125 MiB.
 //! - Nothing is tried twice. (The HTTP client sends a request again on a new connection if the Engine closed
 //!   the pooled one before a byte of it was sent; that is not a second try.)
 //! - No text from a label reaches the Engine's paths or filters unescaped.

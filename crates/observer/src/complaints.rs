@@ -60,7 +60,7 @@ mod tests {
     use super::*;
     use crate::facts::{Facts, TaskRead};
     use crate::fixtures::service;
-    use crate::index::{Candidate, Labels};
+    use crate::index::Candidate;
     use crate::lookups::Lookups;
     use crate::request;
 
@@ -75,7 +75,7 @@ mod tests {
                 });
                 let read = read.build();
                 let reading = request::read(&read).unwrap();
-                let candidate = Candidate { read, labels: Labels::Read(reading) };
+                let candidate = Candidate::new(read, reading);
                 Facts::new(candidate, TaskRead::NotAsked, &Lookups::default(), None, Instant::now()).unwrap().service
             });
             let news = complaints.update(&"web-id".into(), service.as_deref());

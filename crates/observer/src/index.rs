@@ -39,12 +39,17 @@ pub(crate) struct Candidate {
 /// What a candidate's labels say.
 #[derive(Clone, Debug)]
 pub(crate) enum Labels {
-    Read(Reading),
+    Read(Box<Reading>),
     /// What they said before: all that the Engine says of the service is what it said then.
     AsBefore(Arc<Service>),
 }
 
 impl Candidate {
+    /// One whose labels have just been read.
+    pub(crate) fn new(read: swarm::Service, reading: Reading) -> Self {
+        Self { read, labels: Labels::Read(Box::new(reading)) }
+    }
+
     /// What it asks for, or all that is wrong with that.
     pub(crate) fn asked(&self) -> &Asked {
         match &self.labels {
@@ -61,18 +66,19 @@ impl Listing {
         let mut candidates = BTreeMap::new();
         let mut bystanders = BTreeSet::new();
         for read in services {
-            let labels = match index.candidates.get(&read.id) {
-                Some(facts) if facts.read == read => Some(Labels::AsBefore(Arc::clone(&facts.service))),
-                _ => request::read(&read).map(Labels::Read),
+            let candidate = match index.candidates.get(&read.id) {
+                Some(facts) if facts.read == read => {
+                    Candidate { read, labels: Labels::AsBefore(Arc::clone(&facts.service)) }
+                }
+                _ => match request::read(&read) {
+                    Some(reading) => Candidate::new(read, reading),
+                    None => {
+                        bystanders.insert(read.id);
+                        continue;
+                    }
+                },
             };
-            match labels {
-                Some(labels) => {
-                    candidates.insert(read.id.clone(), Candidate { read, labels });
-                }
-                None => {
-                    bystanders.insert(read.id);
-                }
-            }
+            candidates.insert(candidate.read.id.clone(), candidate);
         }
         Self { candidates, bystanders: Some(bystanders), census: Some(census) }
     }

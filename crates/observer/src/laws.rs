@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::addresses::Proxies;
 use crate::facts::{Facts, TaskRead, secret_names, task_mode};
 use crate::fixtures::{GOOD, ingress, overlay, pool, secret, service, task};
-use crate::index::{Candidate, Folded, Index, Labels, Listing, TaskReads};
+use crate::index::{Candidate, Folded, Index, Listing, TaskReads};
 use crate::lookups::Lookups;
 use crate::request;
 use crate::significance::Significance;
@@ -301,8 +301,7 @@ proptest! {
         fold_with(&mut index, &cluster, &before);
         let folded = fold_with(&mut index, &cluster, &after);
         let named = |service: &Service| {
-            let labels = Labels::Read(request::read(service)?);
-            Some(secret_names(&Candidate { read: service.clone(), labels }))
+            Some(secret_names(&Candidate::new(service.clone(), request::read(service)?)))
         };
         let of_a_name = |secrets: &[swarm::Secret], name: &str| secrets.iter().find(|one| one.name == name).cloned();
         let moved = |name: &model::values::SecretName| of_a_name(&before, name.as_str()) != of_a_name(&after, name.as_str());

@@ -324,7 +324,7 @@ mod tests {
     use super::*;
     use crate::facts::{TaskRead, secret_names};
     use crate::fixtures::{Builder, GOOD, overlay, secret, service, task};
-    use crate::index::{Candidate, Labels};
+    use crate::index::Candidate;
     use crate::lookups::Lookups;
     use crate::request;
 
@@ -341,7 +341,7 @@ mod tests {
         let running = read.running.map_or(0, |count| count.running);
         let tasks: Vec<swarm::Task> = (1..=running).map(|slot| task(&read, slot)).collect();
         let reading = request::read(&read).unwrap();
-        let candidate = Candidate { read, labels: Labels::Read(reading) };
+        let candidate = Candidate::new(read, reading);
         lookups.secrets.learn(&secret_names(&candidate), secrets.to_vec());
         Facts::new(candidate, TaskRead::Listed(&tasks), &lookups, previous, Instant::now()).unwrap()
     }

@@ -12,8 +12,8 @@ use swarm::{Attachment, DesiredState, Task, TaskState};
 use super::list::item;
 use super::{Decoded, Text, WirePort, address, timestamp};
 
-/// One after the other of a list of tasks, without their specs, which are most of the answer: those of these services;
-/// none named: of all.
+/// One after the other of a list of tasks, without their specs, which are most of the answer: those of these services, or
+/// all where none are named.
 pub(crate) fn tasks(of: Option<Arc<BTreeSet<ServiceId>>>) -> impl FnMut(&[u8]) -> Decoded<Option<Task>> {
     let none = Arc::new(Value::Null);
     let mut known = Known::default();

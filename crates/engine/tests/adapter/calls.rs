@@ -414,6 +414,9 @@ async fn a_list_may_arrive_in_pieces() {
     assert_eq!(read.iter().map(|task| task.id.as_str()).collect::<Vec<_>>(), ["t1", "t3"]);
 }
 
+/// How an answer ends that has this text so far.
+type Ends = fn(String) -> Answer;
+
 #[tokio::test]
 async fn a_list_that_is_cut_short_is_none_however_many_objects_came() {
     let whole = json!([task_json("t1", "s1"), task_json("t2", "s1")]).to_string();
@@ -422,7 +425,7 @@ async fn a_list_that_is_cut_short_is_none_however_many_objects_came() {
     for length in [without_end, second, second + 20] {
         let cut = whole[..length].to_owned();
         // The body ends properly, or breaks off: its length says that more was to come, or a chunk is missing.
-        let answers: [(fn(String) -> Answer, Class); 4] = [
+        let answers: [(Ends, Class); 4] = [
             (|cut| status(200, &cut), Class::Malformed),
             (|cut| chunked(cut, true), Class::Malformed),
             (|cut| broken_off(&cut), Class::Unreachable),
