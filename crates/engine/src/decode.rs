@@ -7,10 +7,10 @@
 //! What is missing or does not parse is an error of the whole answer, since half an answer is none. Only
 //! words from sets that newer engines may extend degrade, always to the side that changes nothing:
 //!
-//! * an unknown state of a task is [`TaskState::New`]: it does not run, and it has not failed;
-//! * an unknown desired state is [`DesiredState::Ready`]: not to be served, and not gone;
+//! * an unknown state of a task is [`swarm::TaskState::New`]: it does not run, and it has not failed;
+//! * an unknown desired state is [`swarm::DesiredState::Ready`]: not to be served, and not gone;
 //! * an unknown state of an update is as if there were no update status, which is a hint anyway;
-//! * an unknown kind of service is [`Mode::Job`]: nothing that can be routed to;
+//! * an unknown kind of service is [`swarm::Mode::Job`]: nothing that can be routed to;
 //! * an unknown endpoint mode is VIP: whether there is a VIP is seen from the VIPs;
 //! * a subnet that does not read leaves a network's addresses unknown: they only serve to warn, and to wait.
 

@@ -37,7 +37,8 @@ const JUST_BEFORE: usize = 20;
 /// What they may differ by, of more than a MiB: less than a hundred bytes a round.
 const SLACK: isize = 40 << 10;
 
-/// Without arguments (or with those of `cargo bench`) it serves, and starts itself for each row.
+/// Without arguments (or with those of `cargo bench`) it serves, and starts itself for each row; with `live` it looks only at
+/// whether memory grows.
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -45,6 +46,7 @@ fn main() -> Result<()> {
         ["once", socket] => Runtime::new()?.block_on(once(socket)),
         ["rounds", socket] => Runtime::new()?.block_on(rounds(socket)),
         ["growth", socket] => Runtime::new()?.block_on(growth(socket)),
+        ["live", ..] => Runtime::new()?.block_on(live_bytes()),
         _ => Runtime::new()?.block_on(all()),
     }
 }
@@ -62,6 +64,10 @@ async fn all() -> Result<()> {
         let (rest, _) = rest.split_once(" ms").context("a time")?;
         println!("{services:>9}  {first}  {rest:>7} ms  {more:>23}");
     }
+    live_bytes().await
+}
+
+async fn live_bytes() -> Result<()> {
     let server = Server::start(100, Churn::OneTask)?;
     println!("100 services, live bytes: {}", measured("growth", server.socket()).await?);
     Ok(())
