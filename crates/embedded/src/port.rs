@@ -36,7 +36,10 @@ impl Read for Swarm {
             let store = &state.store;
             let running = |task: &&crate::tasks::Task| task.desired == Desired::Running;
             Ok(match &of {
-                TasksOf::All => store.tasks.values().filter(running).map(crate::tasks::Task::view).collect(),
+                TasksOf::Services(ids) => {
+                    let wanted = store.tasks.values().filter(|task| ids.contains(&task.service));
+                    wanted.filter(running).map(crate::tasks::Task::view).collect()
+                }
                 // The Engine's 404 for a service that is gone, while its tasks still stop.
                 TasksOf::Service(id) if !store.services.contains_key(id) => Vec::new(),
                 TasksOf::Service(id) => tasks_of(store, id).filter(running).map(crate::tasks::Task::view).collect(),

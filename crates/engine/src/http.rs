@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Collected, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, Uri};
 use hyper_util::client::legacy::Client;
@@ -19,16 +19,19 @@ use swarm::{Class, RegistryAuth, limits};
 
 use crate::classify::classify;
 use crate::connector::{ConnectError, Connector};
-use crate::decode;
+use crate::decode::{self, List};
 use crate::endpoint::Endpoint;
 use crate::traffic::Counters;
 
-/// Answers are held in memory whole; 100,000 tasks are 125 MiB. More than this is no answer to our questions.
+/// 100,000 tasks are 125 MiB. More than this is no answer to our questions.
 const LARGEST_ANSWER: usize = 1 << 30;
 /// Connections that were not needed for this long are closed. The Engine itself never closes one.
 const IDLE: Duration = Duration::from_secs(60);
 /// Calls that run side by side keep their connections up to this many.
 const IDLE_CONNECTIONS: usize = 8;
+/// So much is read from a connection at once, and the head of an answer must fit. hyper's own choice grows with the
+/// length of answers, up to 400 KiB.
+const READ_AT_ONCE: usize = 64 << 10;
 
 pub(crate) type Body = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
 
@@ -70,6 +73,7 @@ impl Http {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
+            .http1_read_buf_exact_size(READ_AT_ONCE)
             .build(connector);
         Ok(Self { client, endpoint: endpoint.clone(), counters, api: AtomicU32::new(0) })
     }
@@ -82,7 +86,27 @@ impl Http {
         read(self, self.open(path, query).await?).await
     }
 
-    /// The same with credentials of a registry.
+    /// The answer to a GET that is a list, each object read as it arrives.
+    pub async fn get_list<T>(
+        &self,
+        path: &str,
+        query: &Query,
+        read: impl FnMut(&[u8]) -> Result<Option<T>, String>,
+    ) -> Result<Vec<T>, Failure> {
+        let mut body = Limited::new(self.open(path, query).await?.into_body(), LARGEST_ANSWER);
+        let mut list = List::new(read);
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| broken(self, error))?;
+            if let Ok(bytes) = frame.into_data() {
+                list.push(&bytes).map_err(Failure::malformed)?;
+            }
+            // Where the Engine is faster than we are, other tasks and the deadline must have their turn.
+            tokio::task::yield_now().await;
+        }
+        list.end().map_err(Failure::malformed)
+    }
+
+    /// The same as [`Http::get`] with credentials of a registry.
     pub async fn get_with(&self, path: &str, auth: Option<&RegistryAuth>) -> Result<Bytes, Failure> {
         let api = self.api().await?;
         let mut request = Request::get(self.uri(Some(api), path)?);
@@ -238,13 +262,16 @@ async fn refuse_failure(http: &Http, response: Response<Incoming>) -> Result<Res
 }
 
 async fn read(http: &Http, response: Response<Incoming>) -> Result<Bytes, Failure> {
-    match Limited::new(response.into_body(), LARGEST_ANSWER).collect().await {
-        Ok(whole) => Ok(whole.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(Failure::malformed(format!("the answer is longer than {LARGEST_ANSWER} bytes")))
-        }
-        Err(error) => Err(http.unreachable(error.as_ref())),
+    let whole = Limited::new(response.into_body(), LARGEST_ANSWER).collect().await;
+    whole.map(Collected::to_bytes).map_err(|error| broken(http, error))
+}
+
+/// Why a body could not be read to its end.
+fn broken(http: &Http, error: Box<dyn Error + Send + Sync>) -> Failure {
+    if error.is::<LengthLimitError>() {
+        return Failure::malformed(format!("the answer is longer than {LARGEST_ANSWER} bytes"));
     }
+    http.unreachable(error.as_ref())
 }
 
 /// An error with all its causes; one that only repeats the text before it is left out.

@@ -68,11 +68,14 @@ impl Census {
         for service in services {
             let count = tasks(service);
             for network in &service.networks {
-                let users = census.users.entry(network.clone()).or_default();
+                let users = match census.users.get_mut(network) {
+                    Some(users) => users,
+                    None => census.users.entry(network.clone()).or_default(),
+                };
                 users.tasks += count;
                 users.any_runs |= service.running.is_some_and(|count| count.running > 0);
                 // One on a network that the service has left is about to go.
-                users.vips += u64::from(service.endpoint.vips.contains_key(&NetworkId::new(network.as_str())));
+                users.vips += u64::from(service.endpoint.vips.keys().any(|id| id.as_str() == network));
             }
             for (cluster, _) in proxies.iter().filter(|(_, proxies)| proxies.service == service.name) {
                 let networks = service.networks.iter().cloned().collect();

@@ -75,7 +75,7 @@ mod tests {
                 });
                 let read = read.build();
                 let reading = request::read(&read).unwrap();
-                let candidate = Candidate { read, reading };
+                let candidate = Candidate::new(read, reading);
                 Facts::new(candidate, TaskRead::NotAsked, &Lookups::default(), None, Instant::now()).unwrap().service
             });
             let news = complaints.update(&"web-id".into(), service.as_deref());

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::values::SecretName;
-use model::{AtNode, BackendMode, Backends, NetworkId, NodeId, Request, Scale, SecretId, Service, Task, labels};
+use model::{
+    AtNode, BackendMode, Backends, NetworkId, NodeId, Problem, Request, Scale, SecretId, Service, Task, labels,
+};
 use swarm::{Class, DesiredState, Mode, Network, TaskState};
 use tokio::time::Instant;
 
-use crate::index::Candidate;
+use crate::index::{Candidate, Labels};
 use crate::lookups::Lookups;
 use crate::networks::Known;
 use crate::nodes::Nodes;
@@ -80,22 +82,25 @@ impl fmt::Display for Unread {
     }
 }
 
+/// What a service's labels ask for, or all that is wrong with them.
+pub(crate) type Asked = Result<Request, Vec<Problem>>;
+
 /// What the labels of a service in task mode ask for; `None` in VIP mode and when it is refused.
-pub(crate) fn task_mode(asked: &Result<Request, Vec<model::Problem>>) -> Option<&Request> {
+pub(crate) fn task_mode(asked: &Asked) -> Option<&Request> {
     asked.as_ref().ok().filter(|request| request.backend_mode == BackendMode::Task)
 }
 
 /// The port that a service is reached at on its nodes, if it is: those who publish it there rarely mean anything else,
 /// and Interlock took it for that. Whoever does names a network.
-fn port_at_nodes(read: &swarm::Service, reading: &Reading) -> Option<NonZeroU16> {
-    let request = task_mode(&reading.asked)?;
+fn port_at_nodes(read: &swarm::Service, asked: &Asked) -> Option<NonZeroU16> {
+    let request = task_mode(asked)?;
     let published = request.network.is_none() && read.endpoint.host_ports.contains(&request.port.get());
     published.then_some(request.port)
 }
 
 /// The nodes whose addresses the facts of a service depend on.
-pub(crate) fn node_ids(read: &swarm::Service, reading: &Reading, tasks: TaskRead<'_>) -> BTreeSet<NodeId> {
-    match (port_at_nodes(read, reading), tasks) {
+pub(crate) fn node_ids(candidate: &Candidate, tasks: TaskRead<'_>) -> BTreeSet<NodeId> {
+    match (port_at_nodes(&candidate.read, candidate.asked()), tasks) {
         (Some(_), TaskRead::Listed(tasks)) => {
             tasks.iter().filter(|task| serves(task)).map(|task| task.node.clone()).collect()
         }
@@ -104,28 +109,29 @@ pub(crate) fn node_ids(read: &swarm::Service, reading: &Reading, tasks: TaskRead
 }
 
 /// The ids and names of the networks that the facts of a service depend on.
-pub(crate) fn network_keys(read: &swarm::Service, reading: &Reading, tasks: TaskRead<'_>) -> BTreeSet<String> {
-    if reading.asked.is_err() {
+pub(crate) fn network_keys<'a>(candidate: &'a Candidate, tasks: TaskRead<'a>) -> BTreeSet<&'a str> {
+    let (read, asked) = (&candidate.read, candidate.asked());
+    if asked.is_err() {
         // It is refused whatever its networks are.
         return BTreeSet::new();
     }
-    if port_at_nodes(read, reading).is_some() {
+    if port_at_nodes(read, asked).is_some() {
         return BTreeSet::new();
     }
-    let mut keys: BTreeSet<String> = read.networks.iter().cloned().collect();
-    keys.extend(read.endpoint.vips.keys().map(|id| id.as_str().to_owned()));
+    let mut keys: BTreeSet<&str> = read.networks.iter().map(String::as_str).collect();
+    keys.extend(read.endpoint.vips.keys().map(NetworkId::as_str));
     if let TaskRead::Listed(tasks) = tasks {
         let attachments = tasks.iter().filter(|task| serves(task)).flat_map(|task| &task.attachments);
-        keys.extend(attachments.map(|attachment| attachment.network.as_str().to_owned()));
+        keys.extend(attachments.map(|attachment| attachment.network.as_str()));
     }
     keys
 }
 
 /// The whole names of the secrets that the facts of a service depend on.
-pub(crate) fn secret_names(read: &swarm::Service, reading: &Reading) -> BTreeSet<SecretName> {
-    let stack = read.labels.get(labels::STACK).map(String::as_str);
+pub(crate) fn secret_names(candidate: &Candidate) -> BTreeSet<SecretName> {
+    let stack = candidate.read.labels.get(labels::STACK).map(String::as_str);
     // A refused service is refused whatever secrets there are.
-    reading.asked.as_ref().map_or_else(|_| BTreeSet::new(), |request| whole_names(stack, request))
+    candidate.asked().as_ref().map_or_else(|_| BTreeSet::new(), |request| whole_names(stack, request))
 }
 
 impl Facts {
@@ -153,17 +159,25 @@ impl Facts {
                 backends: Backends::Unread { reason: unread.to_string() },
             },
         };
-        let Candidate { read, reading } = candidate;
-        let at_nodes = port_at_nodes(&read, &reading).is_some();
+        let at_nodes = port_at_nodes(&candidate.read, candidate.asked()).is_some();
+        let Candidate { read, labels } = candidate;
+        let Reading { labels, asked, warnings } = match labels {
+            Labels::Read(reading) => *reading,
+            Labels::AsBefore(service) => Reading {
+                labels: service.labels.clone(),
+                asked: service.asked.clone(),
+                warnings: service.warnings.clone(),
+            },
+        };
         let service = Service {
             id: read.id.clone(),
             name: read.name.clone(),
             created_at: read.created_at,
             stack: read.labels.get(labels::STACK).cloned(),
             access_label: read.labels.get(labels::UCP_ACCESS).cloned(),
-            labels: reading.labels,
-            asked: reading.asked,
-            warnings: reading.warnings,
+            labels,
+            asked,
+            warnings,
             scale,
             at_nodes,
             networks: networks.keys().cloned().collect(),
@@ -174,6 +188,63 @@ impl Facts {
             _ => Arc::new(service),
         };
         Ok(Self { read, service, networks, secrets, empty_since })
+    }
+
+    /// Whether what was read says what is known already; then nothing is to be put together, which is so for nearly
+    /// every service of a cluster at rest. `false` where that would take more than a look.
+    pub(crate) fn confirm(
+        &mut self,
+        candidate: &Candidate,
+        tasks: TaskRead<'_>,
+        lookups: &Lookups,
+        now: Instant,
+    ) -> bool {
+        let Labels::AsBefore(_) = candidate.labels else { return false };
+        debug_assert_eq!(self.read, candidate.read, "labels are as before only if everything is");
+        let (scale, empty_since) = scale(&candidate.read, Some(self), now);
+        let same = scale == self.service.scale
+            && self.has_networks(&network_keys(candidate, tasks), lookups)
+            && lookups.secrets.among(&secret_names(candidate)).as_ref() == Some(&self.secrets)
+            && self.has_backends(candidate, tasks, lookups);
+        if same {
+            self.empty_since = empty_since;
+        }
+        same
+    }
+
+    fn has_networks(&self, keys: &BTreeSet<&str>, lookups: &Lookups) -> bool {
+        let mut found = BTreeSet::new();
+        for key in keys {
+            match lookups.networks.get(key) {
+                Known::Joinable(network) => match self.networks.get(&network.id) {
+                    Some(known) if Arc::ptr_eq(known, &network) => found.insert(network.id.clone()),
+                    _ => return false,
+                },
+                Known::No => continue,
+                Known::Unread(_) => return false,
+            };
+        }
+        found.len() == self.networks.len()
+    }
+
+    fn has_backends(&self, candidate: &Candidate, tasks: TaskRead<'_>, lookups: &Lookups) -> bool {
+        let Service { asked, scale, backends, .. } = &*self.service;
+        match (backends, tasks) {
+            (Backends::Unread { .. }, _) => false,
+            (Backends::Vip { .. }, _) => vip(&candidate.read, *scale, &self.networks, Some(backends)) == *backends,
+            (Backends::Tasks { .. }, _) if asked.is_err() => true,
+            (Backends::Tasks { .. }, TaskRead::NotAsked) => true,
+            (Backends::Tasks { stale, .. }, TaskRead::Failed) => *stale,
+            (Backends::Tasks { tasks, stale }, TaskRead::Listed(listed)) => {
+                let at_nodes = port_at_nodes(&candidate.read, asked);
+                let mut listed: Vec<&swarm::Task> = listed.iter().filter(|task| serves(task)).collect();
+                listed.sort_by(|one, other| one.id.cmp(&other.id));
+                let is = |(known, listed): (&Task, &swarm::Task)| {
+                    task_of(listed, at_nodes, &lookups.nodes, &self.networks).is_ok_and(|task| task == *known)
+                };
+                !stale && tasks.len() == listed.len() && tasks.iter().zip(listed).all(is)
+            }
+        }
     }
 
     /// Whether enough of it was read, now or before.
@@ -204,25 +275,25 @@ fn find(
     lookups: &Lookups,
     previous: Option<&Facts>,
 ) -> Result<Found, Unread> {
-    let Candidate { read, reading } = candidate;
-    let secrets = lookups.secrets.among(&secret_names(read, reading)).ok_or(Unread::Secrets)?;
+    let (read, asked) = (&candidate.read, candidate.asked());
+    let secrets = lookups.secrets.among(&secret_names(candidate)).ok_or(Unread::Secrets)?;
     let mut joinable = BTreeMap::new();
-    for key in network_keys(read, reading, tasks) {
-        match lookups.networks.get(&key) {
+    for key in network_keys(candidate, tasks) {
+        match lookups.networks.get(key) {
             Known::Joinable(network) => {
                 joinable.insert(network.id.clone(), network);
             }
             Known::No => {}
-            Known::Unread(class) => return Err(Unread::Network(key, class)),
+            Known::Unread(class) => return Err(Unread::Network(key.to_owned(), class)),
         }
     }
-    let backends = match &reading.asked {
+    let backends = match asked {
         Err(_) => Backends::Tasks { tasks: Vec::new(), stale: false },
         Ok(Request { backend_mode: BackendMode::Vip, .. }) => {
             vip(read, scale, &joinable, previous.map(|facts| &facts.service.backends))
         }
         Ok(Request { backend_mode: BackendMode::Task, .. }) => {
-            task_backends(tasks, port_at_nodes(read, reading), &lookups.nodes, &mut joinable, previous)?
+            task_backends(tasks, port_at_nodes(read, asked), &lookups.nodes, &mut joinable, previous)?
         }
     };
     Ok(Found { networks: joinable, secrets, backends })
@@ -331,227 +402,4 @@ fn task_of(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fixtures::{host_network, ingress, overlay, service, task};
-    use crate::request;
-
-    fn lookups() -> Lookups {
-        let mut lookups = Lookups::default();
-        for network in [overlay("app"), overlay("other"), ingress(), host_network()] {
-            lookups.networks.learn(network.id.as_str().to_owned(), Some(network));
-        }
-        lookups
-    }
-
-    fn facts_at(
-        read: swarm::Service,
-        tasks: TaskRead<'_>,
-        previous: Option<&Facts>,
-        now: Instant,
-    ) -> Result<Facts, Unread> {
-        let reading = request::read(&read).expect("a candidate");
-        Facts::new(Candidate { read, reading }, tasks, &lookups(), previous, now)
-    }
-
-    fn facts(read: swarm::Service, tasks: TaskRead<'_>, previous: Option<&Facts>) -> Result<Facts, Unread> {
-        facts_at(read, tasks, previous, Instant::now())
-    }
-
-    fn has_run(facts: &Facts) -> bool {
-        matches!(facts.service.backends, Backends::Vip { has_run: true, .. })
-    }
-
-    #[test]
-    fn a_vip_service_has_its_addresses_on_networks_that_a_proxy_can_join() {
-        let read = service("web")
-            .vip()
-            .with(|service| {
-                service.endpoint.vips.insert("ingress-id".into(), "10.255.0.2".parse().unwrap());
-                service.networks.push("host-id".into());
-                service.networks.push("other-id".into());
-            })
-            .build();
-        let facts = facts(read, TaskRead::NotAsked, None).unwrap();
-        assert_eq!(facts.service.networks, BTreeSet::from(["app-id".into(), "other-id".into()]));
-        let addresses = BTreeMap::from([("app-id".into(), "10.0.1.2".parse().unwrap())]);
-        assert_eq!(facts.service.backends, Backends::Vip { addresses, has_run: true });
-    }
-
-    #[test]
-    fn having_run_lasts_until_the_service_is_scaled_to_zero() {
-        let step = |(replicas, running), previous: Option<&Facts>| {
-            facts(service("web").vip().scale(replicas, running).build(), TaskRead::NotAsked, previous).unwrap()
-        };
-        let new = step((1, 0), None);
-        assert!(!has_run(&new));
-        let running = step((1, 1), Some(&new));
-        assert!(has_run(&running));
-        let failed = step((3, 0), Some(&running));
-        assert!(has_run(&failed) && Arc::ptr_eq(&failed.service, &running.service));
-        // The count lags: a task still runs.
-        let zero = step((0, 1), Some(&failed));
-        assert!(!has_run(&zero) && zero.service.scale == Scale::Zero);
-        let back = step((1, 0), Some(&zero));
-        assert!(!has_run(&back) && back.service.scale == Scale::AtLeastOne);
-    }
-
-    #[test]
-    fn a_global_service_is_at_zero_once_it_has_wanted_nothing_for_a_while() {
-        let start = Instant::now();
-        let step = |(desired, running), seconds, previous: Option<&Facts>| {
-            let read = service("web").vip().global(desired, running).build();
-            facts_at(read, TaskRead::NotAsked, previous, start + Duration::from_secs(seconds)).unwrap()
-        };
-        let running = step((1, 1), 0, None);
-        let between_two_tasks = step((0, 0), 10, Some(&running));
-        assert!(Arc::ptr_eq(&between_two_tasks.service, &running.service));
-        let again = step((1, 1), 20, Some(&between_two_tasks));
-        let empty = step((0, 0), 30, Some(&again));
-        let still = step((0, 0), 59, Some(&empty));
-        assert_eq!(still.service.scale, Scale::AtLeastOne);
-        let zero = step((0, 0), 60, Some(&still));
-        assert_eq!(zero.service.scale, Scale::Zero);
-        assert!(!has_run(&zero));
-        // Right after a start nobody knows for how long it has been so.
-        assert_eq!(step((0, 0), 0, None).service.scale, Scale::AtLeastOne);
-    }
-
-    #[test]
-    fn a_missing_count_changes_nothing() {
-        let running = facts(service("web").vip().global(1, 1).build(), TaskRead::NotAsked, None).unwrap();
-        let uncounted = service("web").vip().global(1, 1).with(|service| service.running = None);
-        let after = facts(uncounted.build(), TaskRead::NotAsked, Some(&running)).unwrap();
-        assert!(Arc::ptr_eq(&after.service, &running.service));
-    }
-
-    #[test]
-    fn tasks_that_run_and_should_are_endpoints() {
-        let read = service("web").task().scale(5, 2).build();
-        let mut listed: Vec<swarm::Task> = (1..=5).rev().map(|slot| task(&read, slot)).collect();
-        listed[0].state = TaskState::Starting;
-        listed[1].desired = DesiredState::Gone;
-        listed[2].desired = DesiredState::Ready;
-        let facts = facts(read, TaskRead::Listed(&listed), None).unwrap();
-        let Backends::Tasks { tasks, stale: false } = &facts.service.backends else { panic!("{facts:?}") };
-        let ids: Vec<&str> = tasks.iter().map(|task| task.id.as_str()).collect();
-        assert_eq!(ids, ["web-1", "web-2"]);
-        assert_eq!(tasks[0].addresses[&NetworkId::new("app-id")].to_string(), "10.0.1.11");
-    }
-
-    #[test]
-    fn a_failed_list_keeps_the_last_tasks_and_a_good_empty_one_does_not() {
-        let read = service("web").task().build();
-        let listed = [task(&read, 1)];
-        let good = facts(read.clone(), TaskRead::Listed(&listed), None).unwrap();
-        let failed = facts(read.clone(), TaskRead::Failed, Some(&good)).unwrap();
-        let Backends::Tasks { tasks, stale: true } = &failed.service.backends else { panic!("{failed:?}") };
-        assert_eq!(tasks.len(), 1);
-        assert_eq!(failed.service.networks, good.service.networks);
-        // Not asking does not make them fresh.
-        let unasked = facts(read.clone(), TaskRead::NotAsked, Some(&failed)).unwrap();
-        assert!(Arc::ptr_eq(&unasked.service, &failed.service));
-        let empty = facts(read, TaskRead::Listed(&[]), Some(&failed)).unwrap();
-        assert_eq!(empty.service.backends, Backends::Tasks { tasks: Vec::new(), stale: false });
-    }
-
-    #[test]
-    fn a_service_that_turns_to_task_mode_waits_for_its_tasks() {
-        let vip = facts(service("web").vip().build(), TaskRead::NotAsked, None).unwrap();
-        let turned = facts(service("web").task().build(), TaskRead::Failed, Some(&vip));
-        assert_eq!(turned.unwrap_err(), Unread::Tasks);
-        let new = facts(service("web").task().build(), TaskRead::Failed, None).unwrap();
-        assert_eq!(new.service.backends, Backends::Tasks { tasks: Vec::new(), stale: true });
-    }
-
-    #[test]
-    fn a_service_is_reached_at_its_nodes_if_they_publish_its_port_and_no_network_is_named() {
-        let at_nodes = |read: swarm::Service| {
-            let reading = request::read(&read).unwrap();
-            port_at_nodes(&read, &reading).map(NonZeroU16::get)
-        };
-        let other = |service: &mut swarm::Service| service.endpoint.host_ports = [81].into();
-        for (what, service, expected) in [
-            ("in task mode", service("web").task().at_nodes(), Some(80)),
-            ("with a network named", service("web").task().at_nodes().labels(&[("network", "app")]), None),
-            ("in VIP mode", service("web").vip().at_nodes(), None),
-            ("another port", service("web").task().with(other), None),
-            ("no port", service("web").task(), None),
-            ("refused", service("web").task().at_nodes().labels(&[("port", "x")]), None),
-        ] {
-            assert_eq!(at_nodes(service.build()), expected, "{what}");
-        }
-    }
-
-    #[test]
-    fn tasks_are_known_at_their_nodes_and_their_networks_are_nobodys_business() {
-        let read = service("web").task().at_nodes().scale(3, 3).with(|s| s.networks.push("unknown".into())).build();
-        let mut tasks: Vec<swarm::Task> = (1..=3).map(|slot| task(&read, slot)).collect();
-        tasks[0].host_ports = [(80, 32768), (81, 32769)].into();
-        tasks[1].node = "elsewhere".into();
-        tasks[1].host_ports = [(80, 80)].into();
-        let reading = || request::read(&read).unwrap();
-        assert_eq!(network_keys(&read, &reading(), TaskRead::Listed(&tasks)), BTreeSet::new());
-        let nodes = BTreeSet::from(["elsewhere".into(), "node".into()]);
-        assert_eq!(node_ids(&read, &reading(), TaskRead::Listed(&tasks)), nodes);
-        assert_eq!(node_ids(&read, &reading(), TaskRead::NotAsked), BTreeSet::new());
-        let facts = |lookups: &Lookups, tasks, previous| {
-            let candidate = Candidate { read: read.clone(), reading: reading() };
-            Facts::new(candidate, tasks, lookups, previous, Instant::now())
-        };
-        let mut lookups = lookups();
-        let unread = facts(&lookups, TaskRead::Listed(&tasks), None).unwrap();
-        let reason = "the addresses of its nodes could not be listed".to_owned();
-        assert_eq!(unread.service.backends, Backends::Unread { reason });
-        let address: IpAddr = "172.20.0.4".parse().unwrap();
-        lookups.nodes.learn(&nodes, vec![swarm::Node { id: "node".into(), address: Some(address) }]);
-        let known = facts(&lookups, TaskRead::Listed(&tasks), None).unwrap();
-        assert!(known.service.at_nodes && known.service.networks.is_empty() && known.networks.is_empty());
-        let Backends::Tasks { tasks: found, stale: false } = &known.service.backends else { panic!("{known:?}") };
-        let at = |address, port| Some(AtNode { address, port: NonZeroU16::new(port) });
-        let expected = [at(Some(address), 32768), at(None, 80), at(Some(address), 0)];
-        assert_eq!(found.iter().map(|task| task.at_node).collect::<Vec<_>>(), expected);
-        // A list that fails leaves them as they were.
-        let stale = facts(&lookups, TaskRead::Failed, Some(&known)).unwrap();
-        assert_eq!(stale.service.backends, Backends::Tasks { tasks: found.clone(), stale: true });
-    }
-
-    #[test]
-    fn tasks_that_are_reached_in_another_way_by_now_must_be_listed_again() {
-        let start = service("web").task().build();
-        let listed = [task(&start, 1)];
-        let before = facts(start, TaskRead::Listed(&listed), None).unwrap();
-        let now = service("web").task().at_nodes().build();
-        assert_eq!(facts(now, TaskRead::Failed, Some(&before)).unwrap_err(), Unread::Tasks);
-    }
-
-    #[test]
-    fn unread_secrets_leave_the_service_unread_unless_it_is_refused() {
-        let mut read = service("web").vip().labels(&[("basic_auth", "users")]).build();
-        let unread = facts(read.clone(), TaskRead::NotAsked, None).unwrap();
-        let reason = "the secrets that it names could not be listed".to_owned();
-        assert_eq!(unread.service.backends, Backends::Unread { reason });
-        let before = facts(service("web").vip().build(), TaskRead::NotAsked, None).unwrap();
-        assert_eq!(facts(read.clone(), TaskRead::NotAsked, Some(&before)).unwrap_err(), Unread::Secrets);
-        read.labels.insert(labels::PORT.into(), "x".into());
-        assert!(facts(read, TaskRead::NotAsked, None).unwrap().service.asked.is_err());
-    }
-
-    #[test]
-    fn an_unread_network_leaves_the_service_as_it_was_or_unread_unless_it_is_refused() {
-        let mut read = service("web").vip().build();
-        let before = facts(read.clone(), TaskRead::NotAsked, None).unwrap();
-        read.networks.push("unknown".into());
-        let error = facts(read.clone(), TaskRead::NotAsked, Some(&before)).unwrap_err();
-        assert_eq!(error, Unread::Network("unknown".into(), None));
-        let new = facts(read.clone(), TaskRead::NotAsked, None).unwrap();
-        let reason = "its network unknown was not read".to_owned();
-        assert_eq!(new.service.backends, Backends::Unread { reason });
-        assert!(new.service.networks.is_empty(), "the other one would look like the only one");
-        let still = facts(read.clone(), TaskRead::NotAsked, Some(&new)).unwrap();
-        assert!(Arc::ptr_eq(&still.service, &new.service));
-        read.labels.insert(labels::PORT.into(), "x".into());
-        let refused = facts(read, TaskRead::NotAsked, None).unwrap();
-        assert!(refused.service.asked.is_err() && refused.service.networks.is_empty());
-    }
-}
+mod tests;

@@ -9,11 +9,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::{Addresses, ClusterName, Desired, Network, NetworkId, ServiceId};
+use model::{Addresses, ClusterName, Desired, Network, NetworkId, Service, ServiceId};
 use tokio::time::Instant;
 
 use crate::addresses::{Census, Fullness, Headcount, Proxies, crews};
-use crate::facts::{Facts, TaskRead, task_mode};
+use crate::facts::{Asked, Facts, TaskRead, task_mode};
 use crate::lookups::Lookups;
 use crate::request::{self, Reading};
 use crate::significance::{Sighting, Significance, Turn, significance};
@@ -29,36 +29,65 @@ pub(crate) struct Listing {
     census: Option<Census>,
 }
 
+/// A service that asks to be routed.
 #[derive(Clone, Debug)]
 pub(crate) struct Candidate {
     pub(crate) read: swarm::Service,
-    pub(crate) reading: Reading,
+    pub(crate) labels: Labels,
+}
+
+/// What a candidate's labels say.
+#[derive(Clone, Debug)]
+pub(crate) enum Labels {
+    Read(Box<Reading>),
+    /// What they said before: all that the Engine says of the service is what it said then.
+    AsBefore(Arc<Service>),
+}
+
+impl Candidate {
+    /// One whose labels have just been read.
+    pub(crate) fn new(read: swarm::Service, reading: Reading) -> Self {
+        Self { read, labels: Labels::Read(Box::new(reading)) }
+    }
+
+    /// What it asks for, or all that is wrong with that.
+    pub(crate) fn asked(&self) -> &Asked {
+        match &self.labels {
+            Labels::Read(reading) => &reading.asked,
+            Labels::AsBefore(service) => &service.asked,
+        }
+    }
 }
 
 impl Listing {
-    /// A list of all services of the cluster, some of which may be these proxies.
-    pub(crate) fn whole(services: Vec<swarm::Service>, proxies: &BTreeMap<ClusterName, Proxies>) -> Self {
-        let census = Census::take(&services, proxies);
+    /// A list of all services of the cluster, some of which may be proxies that the index knows of.
+    pub(crate) fn whole(services: Vec<swarm::Service>, index: &Index) -> Self {
+        let census = Census::take(&services, &index.proxies);
         let mut candidates = BTreeMap::new();
         let mut bystanders = BTreeSet::new();
         for read in services {
-            match request::read(&read) {
-                Some(reading) => {
-                    candidates.insert(read.id.clone(), Candidate { read, reading });
+            let candidate = match index.candidates.get(&read.id) {
+                Some(facts) if facts.read == read => {
+                    Candidate { read, labels: Labels::AsBefore(Arc::clone(&facts.service)) }
                 }
-                None => {
-                    bystanders.insert(read.id);
-                }
-            }
+                _ => match request::read(&read) {
+                    Some(reading) => Candidate::new(read, reading),
+                    None => {
+                        bystanders.insert(read.id);
+                        continue;
+                    }
+                },
+            };
+            candidates.insert(candidate.read.id.clone(), candidate);
         }
         Self { candidates, bystanders: Some(bystanders), census: Some(census) }
     }
 
-    /// Known candidates in task mode, as they were read last.
+    /// Known candidates, as they were read last.
     pub(crate) fn again(index: &Index, ids: &BTreeSet<ServiceId>) -> Self {
-        let known = ids.iter().filter_map(|id| index.candidates.get(id)).filter_map(|facts| {
-            let reading = request::read(&facts.read)?;
-            Some((facts.read.id.clone(), Candidate { read: facts.read.clone(), reading }))
+        let known = ids.iter().filter_map(|id| index.candidates.get(id)).map(|facts| {
+            let labels = Labels::AsBefore(Arc::clone(&facts.service));
+            (facts.read.id.clone(), Candidate { read: facts.read.clone(), labels })
         });
         Self { candidates: known.collect(), bystanders: None, census: None }
     }
@@ -67,7 +96,7 @@ impl Listing {
     pub(crate) fn in_task_mode(&self) -> impl Iterator<Item = (&ServiceId, &swarm::Service)> {
         self.candidates
             .iter()
-            .filter(|(_, candidate)| task_mode(&candidate.reading.asked).is_some())
+            .filter(|(_, candidate)| task_mode(candidate.asked()).is_some())
             .map(|(id, candidate)| (id, &candidate.read))
     }
 }
@@ -127,10 +156,6 @@ impl Index {
     /// An index that knows nothing yet.
     pub(crate) fn new(proxies: BTreeMap<ClusterName, Proxies>) -> Self {
         Self { proxies, ..Self::default() }
-    }
-
-    pub(crate) fn proxies(&self) -> &BTreeMap<ClusterName, Proxies> {
-        &self.proxies
     }
 
     /// How full the candidates' networks are.
@@ -195,6 +220,11 @@ impl Index {
         now: Instant,
         folded: &mut Folded,
     ) {
+        if let Some(known) = self.candidates.get_mut(&id)
+            && known.confirm(&candidate, tasks, lookups, now)
+        {
+            return;
+        }
         let old = self.candidates.get(&id);
         let Ok(new) = Facts::new(candidate, tasks, lookups, old, now) else {
             folded.unread.push(id);

@@ -9,9 +9,9 @@ use swarm::{Mode, RunningCount, Service, UpdateState, UpdateStatus};
 use tokio::time::Instant;
 
 use crate::addresses::Proxies;
-use crate::facts::{secret_names, task_mode};
+use crate::facts::{Facts, TaskRead, secret_names, task_mode};
 use crate::fixtures::{GOOD, ingress, overlay, pool, secret, service, task};
-use crate::index::{Folded, Index, Listing, TaskReads};
+use crate::index::{Candidate, Folded, Index, Listing, TaskReads};
 use crate::lookups::Lookups;
 use crate::request;
 use crate::significance::Significance;
@@ -23,7 +23,7 @@ fn lookups(listing: &Listing, secrets: &[swarm::Secret]) -> Lookups {
     for network in [app, overlay("other"), ingress()] {
         lookups.networks.learn(network.id.as_str().to_owned(), Some(network));
     }
-    let wanted = listing.candidates.values().flat_map(|candidate| secret_names(&candidate.read, &candidate.reading));
+    let wanted = listing.candidates.values().flat_map(secret_names);
     lookups.secrets.learn(&wanted.collect(), secrets.to_vec());
     lookups
 }
@@ -41,16 +41,18 @@ fn fold(index: &mut Index, cluster: &BTreeMap<ServiceId, Service>) -> Folded {
 }
 
 fn fold_with(index: &mut Index, cluster: &BTreeMap<ServiceId, Service>, secrets: &[swarm::Secret]) -> Folded {
-    let listing = Listing::whole(cluster.values().cloned().collect(), index.proxies());
-    let tasks: TaskReads = listing
-        .in_task_mode()
-        .map(|(id, read)| {
-            let running = read.running.map_or(0, |count| count.running);
-            (id.clone(), Some((1..=running).map(|slot| task(read, slot)).collect()))
-        })
-        .collect();
-    let lookups = lookups(&listing, secrets);
+    let listing = Listing::whole(cluster.values().cloned().collect(), index);
+    let (tasks, lookups) = (tasks(&listing), lookups(&listing, secrets));
     index.fold(listing, &tasks, &lookups, Instant::now())
+}
+
+/// As many tasks of each service in task mode as it counts.
+fn tasks(listing: &Listing) -> TaskReads {
+    let of = |(id, read): (&ServiceId, &Service)| {
+        let running = read.running.map_or(0, |count| count.running);
+        (id.clone(), Some((1..=running).map(|slot| task(read, slot)).collect()))
+    };
+    listing.in_task_mode().map(of).collect()
 }
 
 fn cluster(services: impl IntoIterator<Item = Service>) -> BTreeMap<ServiceId, Service> {
@@ -299,8 +301,7 @@ proptest! {
         fold_with(&mut index, &cluster, &before);
         let folded = fold_with(&mut index, &cluster, &after);
         let named = |service: &Service| {
-            let reading = request::read(service)?;
-            Some(secret_names(service, &reading))
+            Some(secret_names(&Candidate::new(service.clone(), request::read(service)?)))
         };
         let of_a_name = |secrets: &[swarm::Secret], name: &str| secrets.iter().find(|one| one.name == name).cloned();
         let moved = |name: &model::values::SecretName| of_a_name(&before, name.as_str()) != of_a_name(&after, name.as_str());
@@ -309,6 +310,44 @@ proptest! {
         prop_assert_eq!(folded.changes.iter().map(|change| &change.id).collect::<Vec<_>>(), concerned);
         let reason = Significance::Routing(crate::Routing::SecretChanged);
         prop_assert!(folded.changes.iter().all(|change| change.significance == reason));
+    }
+
+    /// What is confirmed is exactly what would be put together the same.
+    #[test]
+    fn a_second_look_confirms_what_it_would_find_again(
+        services in proptest::collection::vec(any_service(), 0..5),
+        secrets_before in any_secrets(),
+        secrets_after in any_secrets(),
+        read in 0..4u8,
+        more in 0..2u64,
+    ) {
+        let cluster = cluster(services);
+        let mut index = Index::default();
+        let listing = |index: &Index| Listing::whole(cluster.values().cloned().collect(), index);
+        let mut lookups = lookups(&listing(&index), &secrets_before);
+        let first = listing(&index);
+        let tasks = tasks(&first);
+        index.fold(first, &tasks, &lookups, Instant::now());
+        let listing = listing(&index);
+        let named = listing.candidates.values().flat_map(secret_names).collect();
+        lookups.secrets.learn(&named, secrets_after);
+        for (id, candidate) in &listing.candidates {
+            let running = candidate.read.running.map_or(0, |count| count.running);
+            let tasks: Vec<_> = (1..=running + more).rev().map(|slot| task(&candidate.read, slot)).collect();
+            let tasks = match (task_mode(candidate.asked()), read) {
+                (None, _) | (_, 0) => TaskRead::NotAsked,
+                (_, 1) => TaskRead::Failed,
+                _ => TaskRead::Listed(&tasks),
+            };
+            let known = index.get(id).expect("it was folded");
+            let now = Instant::now();
+            let again = Facts::new(candidate.clone(), tasks, &lookups, Some(known), now);
+            let same = again.is_ok_and(|again| {
+                Arc::ptr_eq(&again.service, &known.service)
+                    && (&again.networks, &again.secrets) == (&known.networks, &known.secrets)
+            });
+            prop_assert_eq!(known.clone().confirm(candidate, tasks, &lookups, now), same);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The calls of one pass: which to make is decided by plain functions, making them is the rest.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -14,8 +15,8 @@ use crate::networks::Networks;
 use crate::nodes::Nodes;
 use crate::secrets::Secrets;
 
-/// The tasks of up to so many services are listed singly, those of more in one call for all: that one brings
-/// every task of the cluster.
+/// The tasks of up to so many services are listed singly, those of more in one call for all: the Engine's answer to
+/// that one holds every task of the cluster.
 const SINGLE_LISTS: usize = 4;
 
 /// So many networks are asked for at once.
@@ -56,16 +57,14 @@ pub(crate) async fn read(
 ) -> swarm::Result<Reading> {
     let Lookups { networks, nodes, secrets } = lookups;
     let listing = match scope {
-        Scope::Everything | Scope::Services(_) => Listing::whole(swarm.services().await?, index.proxies()),
+        Scope::Everything | Scope::Services(_) => Listing::whole(swarm.services().await?, index),
         Scope::Tasks(ids) => Listing::again(index, ids),
     };
     let mut errors = Vec::new();
-    let tasks = read_tasks(swarm, &tasks_to_read(&listing, index, scope), &mut errors).await;
-    let wanted: BTreeSet<String> = listing
-        .candidates
-        .iter()
-        .flat_map(|(id, candidate)| network_keys(&candidate.read, &candidate.reading, tasks_of(&tasks, id)))
-        .collect();
+    let tasks = read_tasks(swarm, tasks_to_read(&listing, index, scope), &mut errors).await;
+    let wanted: BTreeSet<&str> =
+        listing.candidates.iter().flat_map(|(id, candidate)| network_keys(candidate, tasks_of(&tasks, id))).collect();
+    let wanted: BTreeSet<String> = wanted.into_iter().map(str::to_owned).collect();
     let mut lookup_errors = read_networks(swarm, networks, networks.unread(&wanted)).await;
     if *scope == Scope::Everything {
         networks.keep(&wanted);
@@ -96,9 +95,10 @@ fn tasks_to_read(listing: &Listing, index: &Index, scope: &Scope) -> BTreeSet<Se
         .collect()
 }
 
-async fn read_tasks(swarm: &impl swarm::Read, services: &BTreeSet<ServiceId>, errors: &mut Vec<Error>) -> TaskReads {
+async fn read_tasks(swarm: &impl swarm::Read, services: BTreeSet<ServiceId>, errors: &mut Vec<Error>) -> TaskReads {
     if services.len() > SINGLE_LISTS {
-        return match swarm.tasks(TasksOf::All).await {
+        let services = Arc::new(services);
+        return match swarm.tasks(TasksOf::Services(Arc::clone(&services))).await {
             Ok(tasks) => {
                 let mut reads: TaskReads = services.iter().map(|id| (id.clone(), Some(Vec::new()))).collect();
                 for task in tasks {
@@ -117,8 +117,8 @@ async fn read_tasks(swarm: &impl swarm::Read, services: &BTreeSet<ServiceId>, er
     let lists = services.iter().map(|id| swarm.tasks(TasksOf::Service(id.clone())));
     let lists = futures::future::join_all(lists).await;
     let mut reads = TaskReads::new();
-    for (id, list) in services.iter().zip(lists) {
-        reads.insert(id.clone(), list.map_err(|error| errors.push(error)).ok());
+    for (id, list) in services.into_iter().zip(lists) {
+        reads.insert(id, list.map_err(|error| errors.push(error)).ok());
     }
     reads
 }
@@ -171,9 +171,7 @@ async fn read_nodes(
     tasks: &TaskReads,
 ) -> Option<Error> {
     let candidates = listing.candidates.iter();
-    let wanted: BTreeSet<_> = candidates
-        .flat_map(|(id, candidate)| node_ids(&candidate.read, &candidate.reading, tasks_of(tasks, id)))
-        .collect();
+    let wanted: BTreeSet<_> = candidates.flat_map(|(id, candidate)| node_ids(candidate, tasks_of(tasks, id))).collect();
     if !nodes.must_be_read(&wanted) {
         return None;
     }
@@ -203,8 +201,7 @@ async fn read_secrets(
         Scope::Tasks(_) => return None,
     };
     let candidates = listing.candidates.values();
-    let wanted: BTreeSet<_> =
-        candidates.flat_map(|candidate| secret_names(&candidate.read, &candidate.reading)).collect();
+    let wanted: BTreeSet<_> = candidates.flat_map(secret_names).collect();
     if wanted.is_empty() {
         secrets.forget();
         return None;
@@ -257,8 +254,6 @@ pub(crate) fn unsettled(facts: &Facts) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use swarm::UpdateStatus;
     use tokio::time::Instant;
 
@@ -272,7 +267,7 @@ mod tests {
     }
 
     fn whole(services: Vec<swarm::Service>) -> Listing {
-        Listing::whole(services, &BTreeMap::new())
+        Listing::whole(services, &Index::default())
     }
 
     /// An index of services in which `running` tasks of each run.

@@ -341,8 +341,8 @@ mod tests {
         let running = read.running.map_or(0, |count| count.running);
         let tasks: Vec<swarm::Task> = (1..=running).map(|slot| task(&read, slot)).collect();
         let reading = request::read(&read).unwrap();
-        lookups.secrets.learn(&secret_names(&read, &reading), secrets.to_vec());
-        let candidate = Candidate { read, reading };
+        let candidate = Candidate::new(read, reading);
+        lookups.secrets.learn(&secret_names(&candidate), secrets.to_vec());
         Facts::new(candidate, TaskRead::Listed(&tasks), &lookups, previous, Instant::now()).unwrap()
     }
 

@@ -94,9 +94,9 @@ pub enum EndpointMode {
 /// Which tasks to list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TasksOf {
-    /// Those of every service, in one call without a service filter: a filter that names a service which is
-    /// gone would fail the whole call.
-    All,
+    /// Those of these, in one call for all tasks of the cluster: a filter that names a service which is gone would fail
+    /// the whole call. Who is not named is left out while the answer is read.
+    Services(Arc<BTreeSet<ServiceId>>),
     /// Those of one.
     Service(ServiceId),
 }

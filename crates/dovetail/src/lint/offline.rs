@@ -170,7 +170,7 @@ impl swarm::Read for Offline {
 
     async fn tasks(&self, of: TasksOf) -> Result<Vec<Task>> {
         let meant = |task: &&Task| match &of {
-            TasksOf::All => true,
+            TasksOf::Services(ids) => ids.contains(&task.service),
             TasksOf::Service(id) => task.service == *id,
         };
         Ok(self.0.tasks.iter().filter(meant).cloned().collect())

@@ -2,7 +2,7 @@ use embedded::{Call, Fault, Swarm, Verb};
 use swarm::{Class, NewConfig, Read, TasksOf, Write};
 use tokio::time::{Instant, timeout};
 
-use crate::{SECOND, class, demo};
+use crate::{SECOND, class, demo, tasks_of};
 
 fn config(name: &str) -> NewConfig {
     NewConfig { name: name.into(), labels: Default::default(), data: b"x".as_slice().into() }
@@ -21,11 +21,11 @@ async fn a_fault_hits_the_calls_it_names_as_often_as_it_says() {
     assert!(swarm.identity().await.is_ok());
 
     let web = swarm.service("web").create().unwrap();
-    let one = TasksOf::Service(web);
+    let one = TasksOf::Service(web.clone());
     let hit = one.clone();
     let fault = swarm.inject(Fault::when(move |call| *call == Call::Tasks(hit.clone())).fail(Class::Unreachable));
     assert_eq!(class(swarm.tasks(one.clone()).await), Some(Class::Unreachable));
-    assert!(swarm.tasks(TasksOf::All).await.is_ok());
+    assert!(swarm.tasks(tasks_of([web])).await.is_ok());
     fault.lift();
     assert!(swarm.tasks(one).await.is_ok());
     swarm.inject(Fault::every_call().fail(Class::Malformed));

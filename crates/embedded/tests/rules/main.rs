@@ -12,10 +12,12 @@ mod nodes;
 mod rollout;
 mod services;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use embedded::Swarm;
-use swarm::{Class, Result, UpdateState};
+use model::ServiceId;
+use swarm::{Class, Result, TasksOf, UpdateState};
 
 /// A moment, longer than any of the Engine's reactions and shorter than a task needs to start.
 const MOMENT: Duration = Duration::from_millis(30);
@@ -27,6 +29,11 @@ fn demo() -> Swarm {
     let swarm = Swarm::new();
     swarm.create_network("demo").unwrap();
     swarm
+}
+
+/// The tasks of these services, in one list.
+fn tasks_of(services: impl IntoIterator<Item = ServiceId>) -> TasksOf {
+    TasksOf::Services(Arc::new(services.into_iter().collect()))
 }
 
 /// The swarm once the service has so many running tasks, and nothing is under way.

@@ -3,7 +3,7 @@ use serde_json::json;
 use swarm::{Class, DesiredState, EndpointMode, Mode, Read, TaskState, TasksOf, Write};
 use tokio::time::{Instant, sleep};
 
-use crate::{MOMENT, SECOND, class, demo, running};
+use crate::{MOMENT, SECOND, class, demo, running, tasks_of};
 
 #[tokio::test(start_paused = true)]
 async fn a_task_takes_its_states_in_order_and_runs_after_about_700_ms() {
@@ -33,7 +33,8 @@ async fn only_tasks_that_should_run_are_listed_and_a_service_that_is_gone_has_no
     let web = swarm.service("web").network("demo").replicas(3).create().unwrap();
     let other = swarm.service("other").network("demo").create().unwrap();
     running(&swarm, "web", 3).await;
-    assert_eq!(swarm.tasks(TasksOf::All).await.unwrap().len(), 4);
+    assert_eq!(swarm.tasks(tasks_of([web.clone(), other.clone()])).await.unwrap().len(), 4);
+    assert_eq!(swarm.tasks(tasks_of([web.clone(), "gone".into()])).await.unwrap().len(), 3);
     assert_eq!(swarm.tasks(TasksOf::Service(web.clone())).await.unwrap().len(), 3);
     swarm.scale("web", 1).unwrap();
     sleep(MOMENT).await;
@@ -46,7 +47,7 @@ async fn only_tasks_that_should_run_are_listed_and_a_service_that_is_gone_has_no
     assert_eq!(swarm.task_history(&web).await.unwrap().len(), 1);
     swarm.remove_service("web").unwrap();
     assert_eq!(swarm.tasks(TasksOf::Service(web.clone())).await, Ok(Vec::new()));
-    let left = swarm.tasks(TasksOf::All).await.unwrap();
+    let left = swarm.tasks(tasks_of([web, other.clone()])).await.unwrap();
     assert!(left.iter().all(|task| task.service == other));
 }
 
@@ -239,11 +240,11 @@ async fn two_swarms_with_one_seed_are_alike_and_with_two_they_are_not() {
     let story = async |seed| {
         let swarm = Swarm::seeded(seed);
         swarm.create_network("demo").unwrap();
-        swarm.service("web").network("demo").replicas(3).create().unwrap();
+        let web = swarm.service("web").network("demo").replicas(3).create().unwrap();
         running(&swarm, "web", 3).await;
         swarm.kill_task(&swarm.tasks_named("web")[1].id);
         running(&swarm, "web", 3).await;
-        (swarm.services().await.unwrap(), swarm.tasks(TasksOf::All).await.unwrap(), swarm.index())
+        (swarm.services().await.unwrap(), swarm.tasks(tasks_of([web])).await.unwrap(), swarm.index())
     };
     assert_eq!(story(1).await, story(1).await);
     assert_ne!(story(1).await, story(2).await);

@@ -1,6 +1,7 @@
 //! Reads and writes: requests as the Engine sees them, answers good and bad.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -18,6 +19,11 @@ fn nothing_else(request: &Request) -> Answer {
 
 fn main_instance() -> InstanceName {
     InstanceName::parse("main").unwrap()
+}
+
+/// The tasks of these services, in one list.
+fn tasks_of<const N: usize>(services: [&str; N]) -> TasksOf {
+    TasksOf::Services(Arc::new(services.map(ServiceId::from).into()))
 }
 
 fn network_json() -> Value {
@@ -39,7 +45,7 @@ async fn one_connection_serves_all_calls_and_everything_is_counted() {
         _ => ok(json!([])),
     });
     let engine = patient(&fake);
-    engine.tasks(TasksOf::All).await.unwrap();
+    engine.tasks(tasks_of(["s1"])).await.unwrap();
     engine.configs(&main_instance()).await.unwrap();
     engine.network("n123").await.unwrap().unwrap();
     assert_eq!(engine.raw_service("gone").await, Ok(None));
@@ -56,7 +62,7 @@ async fn queries_are_what_the_port_says() {
     let fake = Fake::on_socket(|_| ok(json!([])));
     let engine = patient(&fake);
     engine.services().await.unwrap();
-    engine.tasks(TasksOf::All).await.unwrap();
+    engine.tasks(tasks_of(["s1"])).await.unwrap();
     engine.tasks(TasksOf::Service("s1".into())).await.unwrap();
     engine.task_history(&"s1".into()).await.unwrap();
     engine.configs(&main_instance()).await.unwrap();
@@ -282,7 +288,7 @@ async fn a_service_that_is_gone_has_no_tasks() {
     let engine = patient(&fake);
     assert_eq!(engine.tasks(TasksOf::Service("s1".into())).await, Ok(Vec::new()));
     assert_eq!(engine.task_history(&"s1".into()).await, Ok(Vec::new()));
-    assert_eq!(engine.tasks(TasksOf::All).await.unwrap_err().class, Class::NotFound);
+    assert_eq!(engine.tasks(tasks_of(["s1"])).await.unwrap_err().class, Class::NotFound);
     assert!(engine.traffic().errors.get(&Class::NotFound) == Some(&1));
 }
 
@@ -343,7 +349,7 @@ async fn half_an_answer_is_none() {
         let engine = patient(&fake);
         let errors = [
             engine.services().await.map(drop).unwrap_err(),
-            engine.tasks(TasksOf::All).await.map(drop).unwrap_err(),
+            engine.tasks(tasks_of(["s1"])).await.map(drop).unwrap_err(),
             engine.configs(&main_instance()).await.map(drop).unwrap_err(),
             engine.secrets().await.map(drop).unwrap_err(),
             engine.raw_service("web").await.map(drop).unwrap_err(),
@@ -369,17 +375,96 @@ async fn no_engine_is_unreachable_and_says_where() {
     }
 }
 
+fn task_json(id: &str, service: &str) -> Value {
+    json!({
+        "ID": id, "CreatedAt": "2026-11-24T22:20:04.97389781Z", "ServiceID": service,
+        "Spec": {"ContainerSpec": {"Image": "x".repeat(1000)}}, "Status": {"State": "running"},
+        "DesiredState": "running",
+    })
+}
+
 #[tokio::test]
 async fn a_long_answer_is_read_too() {
-    let task = |number: usize| {
-        json!({
-            "ID": format!("t{number}"), "CreatedAt": "2026-11-24T22:20:04.97389781Z", "ServiceID": "s1",
-            "Spec": {"ContainerSpec": {"Image": "x".repeat(1000)}}, "Status": {"State": "running"},
-            "DesiredState": "running",
-        })
+    let services = ["s1", "s2", "s3"];
+    let task = |number: usize| task_json(&format!("t{number}"), services[number % 3]);
+    let answer: Value = (0..3000).map(task).collect();
+    let fake = Fake::on_socket(move |_| ok(answer.clone()));
+    let engine = patient(&fake);
+    let read = engine.tasks(tasks_of(["s1", "s3", "gone"])).await.unwrap();
+    let ids: Vec<&str> = read.iter().map(|task| task.id.as_str()).collect();
+    let expected: Vec<String> = (0..3000).filter(|number| number % 3 != 1).map(|number| format!("t{number}")).collect();
+    assert_eq!(ids, expected);
+    // The connection is as good as before.
+    assert_eq!(engine.tasks(tasks_of(["s2"])).await.unwrap().len(), 1000);
+    assert_eq!(fake.connections(), 1);
+}
+
+/// The same text as one answer, and byte by byte.
+#[tokio::test]
+async fn a_list_may_arrive_in_pieces() {
+    let text = json!([task_json("t1", "s1"), task_json("t2", "s2"), task_json("t3", "s1")]).to_string();
+    let pieces = move || {
+        let (sender, answer) = stream();
+        for byte in text.bytes() {
+            sender.send(vec![byte]).unwrap();
+        }
+        answer
     };
-    let fake = Fake::on_socket(move |_| ok((0..3000).map(task).collect()));
-    assert_eq!(patient(&fake).tasks(TasksOf::All).await.unwrap().len(), 3000);
+    let fake = Fake::on_socket(move |_| pieces());
+    let read = patient(&fake).tasks(tasks_of(["s1"])).await.unwrap();
+    assert_eq!(read.iter().map(|task| task.id.as_str()).collect::<Vec<_>>(), ["t1", "t3"]);
+}
+
+/// How an answer ends that has this text so far.
+type Ends = fn(String) -> Answer;
+
+#[tokio::test]
+async fn a_list_that_is_cut_short_is_none_however_many_objects_came() {
+    let whole = json!([task_json("t1", "s1"), task_json("t2", "s1")]).to_string();
+    let without_end = whole.len() - 1;
+    let second = whole.rfind(r#"{"CreatedAt""#).unwrap();
+    for length in [without_end, second, second + 20] {
+        let cut = whole[..length].to_owned();
+        // The body ends properly, or breaks off: its length says that more was to come, or a chunk is missing.
+        let answers: [(Ends, Class); 4] = [
+            (|cut| status(200, &cut), Class::Malformed),
+            (|cut| chunked(cut, true), Class::Malformed),
+            (|cut| broken_off(&cut), Class::Unreachable),
+            (|cut| chunked(cut, false), Class::Unreachable),
+        ];
+        for (answer, class) in answers {
+            let cut = cut.clone();
+            let fake = Fake::on_socket(move |_| answer(cut.clone()));
+            let error = patient(&fake).tasks(tasks_of(["s1"])).await.unwrap_err();
+            assert_eq!(error.class, class, "{error}, {length} bytes");
+        }
+    }
+    // With all of the list and not all of the body nobody knows what was to follow.
+    let fake = Fake::on_socket(move |_| chunked(whole.clone(), false));
+    assert_eq!(patient(&fake).tasks(tasks_of(["s1"])).await.unwrap_err().class, Class::Unreachable);
+}
+
+/// The text as one chunk, with a proper end or without.
+fn chunked(text: String, ends: bool) -> Answer {
+    let (sender, answer) = stream();
+    sender.send(text.into_bytes()).unwrap();
+    if !ends {
+        sender.send(Vec::new()).unwrap();
+    }
+    answer
+}
+
+#[tokio::test]
+async fn an_object_that_does_not_read_is_named_before_the_rest_has_come() {
+    let (sender, answer) = stream();
+    let answer = std::sync::Mutex::new(Some(answer));
+    let fake = Fake::on_socket(move |_| answer.lock().unwrap().take().unwrap());
+    let mut bad = task_json("bad", "nobody asks for it");
+    bad["CreatedAt"] = json!("today");
+    let text = json!([task_json("t1", "s1"), bad, {}]).to_string();
+    sender.send(text.strip_suffix("{}]").unwrap().as_bytes().to_vec()).unwrap();
+    let error = patient(&fake).tasks(tasks_of(["s1"])).await.unwrap_err();
+    assert_eq!((error.class, error.message.as_str()), (Class::Malformed, "task bad: \"today\" is no time"));
 }
 
 #[tokio::test]

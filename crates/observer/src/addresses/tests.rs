@@ -64,7 +64,7 @@ fn fold(subnet: &str, proxies: Proxies, services: Vec<Builder>) -> Index {
     lookups.networks.learn("app-id".into(), Some(app(subnet)));
     lookups.networks.learn("other-id".into(), Some(overlay("other")));
     let mut index = Index::new(of_main(proxies));
-    let listing = Listing::whole(services.into_iter().map(Builder::build).collect(), index.proxies());
+    let listing = Listing::whole(services.into_iter().map(Builder::build).collect(), &index);
     let tasks = listing
         .in_task_mode()
         .map(|(id, read)| {
@@ -255,7 +255,7 @@ fn addresses_that_are_not_known_are_never_full() {
         lookups.networks.learn("app-id".into(), Some(swarm::Network { pools, ..overlay("app") }));
         let mut index = Index::new(of_main(mesh()));
         let services = vec![service("web").vip().scale(500, 500).build()];
-        let listing = Listing::whole(services, index.proxies());
+        let listing = Listing::whole(services, &index);
         index.fold(listing, &BTreeMap::new(), &lookups, Instant::now());
         assert_eq!(told(&index), "not known");
         assert!(index.desired().networks[&NetworkId::new("app-id")].no_room_for.is_empty());
@@ -308,7 +308,7 @@ fn the_verdict_belongs_to_the_network_and_to_the_clusters_that_are_asked() {
     let mut index = Index::new(proxies);
     let web = |name: &str, cluster| service(name).vip().scale(4, 4).labels(&[("service_cluster", cluster)]).build();
     let mut no_room_for = |services: Vec<swarm::Service>| -> Desired {
-        let listing = Listing::whole(services, index.proxies());
+        let listing = Listing::whole(services, &index);
         index.fold(listing, &BTreeMap::new(), &lookups, Instant::now());
         index.desired().clone()
     };

@@ -1,0 +1,136 @@
+//! Services in task mode.
+
+use std::time::Duration;
+
+use embedded::{Call, Fault, Verb};
+use model::{Backends, Desired, labels};
+use swarm::{Class, TasksOf};
+use tokio::time::sleep;
+
+use crate::{LONGEST_RETRY, POLL, SOON, has_run, new_swarm, service, start, task_mode, tasks, vip_mode};
+
+#[tokio::test(start_paused = true)]
+async fn scaling_in_task_mode_is_seen_within_a_second_of_its_tasks() {
+    let swarm = new_swarm();
+    task_mode(&swarm, "task").create().unwrap();
+    swarm.settled(LONGEST_RETRY).await;
+    let mut world = start(&swarm);
+    world.within(SOON, "one task", |desired| tasks(desired, "task") == Some(1)).await;
+    for replicas in [4, 2] {
+        // Not in step with the poll.
+        sleep(Duration::from_millis(10_700)).await;
+        swarm.scale("task", replicas as u64).unwrap();
+        swarm.eventually("its tasks run", |swarm| swarm.running_tasks("task").len() == replicas).await;
+        world
+            .within(Duration::from_secs(1), "they are known", |desired| tasks(desired, "task") == Some(replicas))
+            .await;
+    }
+    // The wish for more is seen before they run; those to be gone are gone with the wish.
+    assert_eq!(world.counted("spared", "replicas"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rolling_update_in_task_mode_is_followed_closely() {
+    let swarm = new_swarm();
+    let update = serde_json::json!({ "Parallelism": 1, "Delay": 5_000_000_000_u64, "Order": "start-first" });
+    task_mode(&swarm, "task").replicas(3).update_config(update).create().unwrap();
+    swarm.settled(LONGEST_RETRY).await;
+    let mut world = start(&swarm);
+    world.within(SOON, "three tasks", |desired| tasks(desired, "task") == Some(3)).await;
+    swarm.update_image("task", "app:2").unwrap();
+    let ids =
+        |tasks: &[swarm::Task]| tasks.iter().map(|task| task.id.clone()).collect::<std::collections::BTreeSet<_>>();
+    let known = |desired: &Desired| match &service(desired, "task").unwrap().backends {
+        Backends::Tasks { tasks, .. } => tasks.iter().map(|task| task.id.clone()).collect(),
+        Backends::Vip { .. } | Backends::Unread { .. } => std::collections::BTreeSet::new(),
+    };
+    let mut behind = Duration::ZERO;
+    let mut worst = Duration::ZERO;
+    for _ in 0..600 {
+        let running = ids(&swarm.running_tasks("task"));
+        let seen = known(world.desired.borrow().as_ref().unwrap());
+        behind = if running == seen { Duration::ZERO } else { behind + Duration::from_millis(50) };
+        worst = worst.max(behind);
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert!(worst > Duration::ZERO, "the update moved nothing");
+    assert!(worst <= Duration::from_secs(1), "what is known was behind for {worst:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_raises_no_event_and_is_found_by_the_poll() {
+    let swarm = new_swarm();
+    task_mode(&swarm, "task").replicas(2).create().unwrap();
+    swarm.settled(LONGEST_RETRY).await;
+    let mut world = start(&swarm);
+    world.within(SOON, "two tasks", |desired| tasks(desired, "task") == Some(2)).await;
+    sleep(Duration::from_secs(60)).await;
+    swarm.kill_task(&swarm.running_tasks("task")[0].id);
+    world.within(POLL, "one task", |desired| tasks(desired, "task") == Some(1)).await;
+    swarm.eventually("two run again", |swarm| swarm.running_tasks("task").len() == 2).await;
+    world.within(Duration::from_secs(1), "two tasks", |desired| tasks(desired, "task") == Some(2)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_node_takes_its_tasks_along() {
+    let swarm = new_swarm();
+    swarm.add_node("node-2").unwrap();
+    task_mode(&swarm, "task").replicas(2).create().unwrap();
+    swarm.settled(LONGEST_RETRY).await;
+    let mut world = start(&swarm);
+    world.within(SOON, "two tasks", |desired| tasks(desired, "task") == Some(2)).await;
+    swarm.kill_node("node-2").unwrap();
+    let limit = Duration::from_secs(15) + POLL;
+    world.within(limit, "one task", |desired| tasks(desired, "task") == Some(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_list_of_tasks_keeps_them_stale_and_recovers() {
+    let swarm = new_swarm();
+    for number in 0..6 {
+        task_mode(&swarm, &format!("task{number}")).create().unwrap();
+    }
+    vip_mode(&swarm, "vip").create().unwrap();
+    swarm.settled(LONGEST_RETRY).await;
+    let mut world = start(&swarm);
+    world.within(SOON, "all tasks", |desired| (0..6).all(|n| tasks(desired, &format!("task{n}")) == Some(1))).await;
+
+    // The lists of all tasks fail, and so do those of one service alone.
+    let fault = swarm.inject(Fault::on(Verb::Tasks).fail(Class::Unavailable));
+    let desired = world
+        .within(POLL, "stale tasks", |desired| {
+            (0..6).all(|number| match &service(desired, &format!("task{number}")).unwrap().backends {
+                Backends::Tasks { tasks, stale } => *stale && tasks.len() == 1,
+                Backends::Vip { .. } | Backends::Unread { .. } => false,
+            })
+        })
+        .await;
+    assert!(has_run(&desired, "vip"));
+    // Nothing else stands still.
+    swarm.set_label("vip", labels::PORT, "81").unwrap();
+    world
+        .within(SOON, "the new port", |desired| {
+            service(desired, "vip").unwrap().asked.as_ref().is_ok_and(|request| request.port.get() == 81)
+        })
+        .await;
+    sleep(Duration::from_secs(60)).await;
+    assert!(world.nothing_published());
+    fault.lift();
+    world.within(POLL, "fresh tasks", |desired| (0..6).all(|n| tasks(desired, &format!("task{n}")) == Some(1))).await;
+    // A good list without tasks does withdraw.
+    swarm.inject(Fault::on(Verb::Tasks).nothing());
+    world.within(POLL, "no tasks", |desired| tasks(desired, "task0") == Some(0)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_failing_list_makes_one_service_stale() {
+    let swarm = new_swarm();
+    let bad = task_mode(&swarm, "bad").create().unwrap();
+    task_mode(&swarm, "good").create().unwrap();
+    swarm.settled(LONGEST_RETRY).await;
+    let mut world = start(&swarm);
+    world.within(SOON, "both", |desired| tasks(desired, "good") == Some(1)).await;
+    swarm.inject(Fault::when(move |call| *call == Call::Tasks(TasksOf::Service(bad.clone()))).fail(Class::Malformed));
+    let desired = world.within(POLL, "the bad one is stale", |desired| tasks(desired, "bad").is_none()).await;
+    assert_eq!(tasks(&desired, "good"), Some(1));
+}
