@@ -65,13 +65,13 @@ impl Bundler {
         desired: &Desired,
         live: Option<&Manifest>,
     ) -> Result<Bundle, Vec<Violation>> {
-        let mut difference = Difference::between(&self.spec, spec);
-        check_difference(&self.spec, spec, &difference)?;
         let nothing = ProxySpec::empty(spec.cluster.clone());
-        let mut before = &self.spec;
-        if self.rendered.settings() != settings {
+        let set_up_anew = self.rendered.settings() != settings;
+        let before = if set_up_anew { &nothing } else { &self.spec };
+        let difference = Difference::between(before, spec);
+        check_difference(before, spec, &difference)?;
+        if set_up_anew {
             self.rendered = nginx::Rendered::new(settings.clone());
-            (before, difference) = (&nothing, Difference::between(&nothing, spec));
         }
         let files = self.rendered.follow(before, spec, &difference).clone();
         self.publish(spec, report, live);

@@ -1,6 +1,6 @@
 //! The laws that every spec keeps. A violation is a bug of ours: that cluster's target stays what it was.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use model::values::SecretName;
@@ -83,39 +83,42 @@ pub(crate) fn check_difference(
 }
 
 fn check_groups(spec: &ProxySpec, difference: &Difference, violations: &mut Vec<Violation>) {
-    let mut groups: BTreeMap<Option<&Host>, &Group> = BTreeMap::new();
     for claim in &difference.claims {
         let Some(group) = spec.group_of(claim.as_ref()) else { continue };
         match claim {
             Some(host) if !group.hosts.contains(host) => violations.push(Violation::NotItsGroup(host.clone())),
-            Some(_) => drop(groups.insert(group.hosts.first(), group)),
-            None if group.hosts.is_empty() => drop(groups.insert(None, group)),
+            Some(host) if group.hosts.first() == Some(host) => {
+                check_group(group, spec, violations);
+                check_twins(group, spec, violations);
+                let elsewhere = group.hosts.iter().filter(|host| spec.hosts.get(*host) != Some(group));
+                violations.extend(elsewhere.cloned().map(Violation::NotItsGroup));
+            }
+            Some(host) if spec.group_of(group.hosts.first()) != Some(group) => {
+                violations.push(Violation::NotItsGroup(host.clone()));
+            }
+            Some(_) => {}
+            None if group.hosts.is_empty() => check_group(group, spec, violations),
             None => violations.push(Violation::DefaultWithHosts(group.hosts.clone())),
         }
     }
-    for group in groups.values() {
-        check_group(group, spec, violations);
-        let elsewhere = group.hosts.iter().filter(|host| spec.hosts.get(*host).is_none_or(|other| **other != **group));
-        violations.extend(elsewhere.cloned().map(Violation::NotItsGroup));
-    }
-    check_twins(spec, &groups, violations);
 }
 
-/// Who answers a host alike has the same services, so a twin of a group is among what one of them claims.
-fn check_twins(spec: &ProxySpec, groups: &BTreeMap<Option<&Host>, &Group>, violations: &mut Vec<Violation>) {
-    let mut near: BTreeMap<&Host, &Group> = BTreeMap::new();
-    for (first, group) in groups.iter().filter_map(|(first, group)| Some(((*first)?, *group))) {
-        near.insert(first, group);
-        let member = group.services().first().and_then(|id| spec.contributions.get(*id));
-        let others = member.into_iter().flat_map(|from| &from.hosts).filter_map(|host| spec.hosts.get(host));
-        near.extend(others.filter_map(|other| Some((other.hosts.first()?, &**other))));
-    }
-    let mut seen = BTreeMap::new();
-    for (first, group) in near {
-        let Group { hosts, tls, passthrough, ssl_only, hsts, redirect, routes } = group;
-        let to_itself = redirect.as_ref().is_some_and(|to| hosts.contains(&to.host));
-        if let Some(other) = seen.insert((tls, passthrough, ssl_only, hsts, redirect, to_itself, routes), first) {
-            violations.push(Violation::GroupTwice(other.clone(), first.clone()));
+/// Who answers alike has the same services, so a group that differs from this one in its hosts only is among those that
+/// answer what one of them claims.
+fn check_twins(group: &Group, spec: &ProxySpec, violations: &mut Vec<Violation>) {
+    let to_itself = |group: &Group| group.redirect.as_ref().is_some_and(|to| group.hosts.contains(&to.host));
+    let Group { hosts, tls, passthrough, ssl_only, hsts, redirect, routes } = group;
+    let is_alike = |other: &Group| {
+        (tls, passthrough, ssl_only, hsts, redirect, routes)
+            == (&other.tls, &other.passthrough, &other.ssl_only, &other.hsts, &other.redirect, &other.routes)
+            && to_itself(group) == to_itself(other)
+    };
+    let member = routes.iter().flat_map(|route| &route.services).chain(passthrough).next();
+    let claimed = member.and_then(|id| spec.contributions.get(id)).into_iter().flat_map(|from| &from.hosts);
+    for host in claimed.filter(|host| !hosts.contains(*host)) {
+        let twin = spec.hosts.get(host).filter(|other| is_alike(other));
+        if let (Some(first), Some(other)) = (hosts.first(), twin.and_then(|twin| twin.hosts.first())) {
+            violations.push(Violation::GroupTwice(first.clone(), other.clone()));
         }
     }
 }
@@ -149,33 +152,35 @@ fn check_group(group: &Group, spec: &ProxySpec, violations: &mut Vec<Violation>)
 }
 
 fn check_services(spec: &ProxySpec, difference: &Difference, violations: &mut Vec<Violation>) {
-    let mut answered: BTreeMap<&ServiceId, BTreeSet<Option<&Host>>> = BTreeMap::new();
-    for claim in &difference.claims {
-        for id in spec.group_of(claim.as_ref()).into_iter().flat_map(|group| group.services()) {
-            answered.entry(id).or_default().insert(claim.as_ref());
-        }
-    }
+    let mut strange = BTreeSet::new();
     for id in &difference.services {
-        let from = spec.contributions.get(id);
-        let claims: BTreeSet<Option<&Host>> = from.into_iter().flat_map(|from| groups::claims(from)).collect();
-        let mut answered = answered.remove(id).unwrap_or_default();
-        answered.extend(claims.iter().filter(|claim| spec.group_of(**claim).is_some_and(|group| group.names(id))));
-        let on_its_path = |claim: &Option<&Host>| {
-            let routes = spec.group_of(*claim).into_iter().flat_map(|group| &group.routes);
-            let mut named = routes.filter(|route| route.services.contains(id));
-            named.all(|route| from.is_some_and(|from| from.options.context_root == route.path))
-        };
-        if claims != answered || !answered.iter().all(on_its_path) {
-            violations.push(Violation::NotAsContributed(id.clone()));
-        }
-        let endpoints = spec.endpoints.get(id);
-        if !answered.is_empty() && endpoints.is_none_or(|endpoints| endpoints.is_empty()) {
-            violations.push(Violation::NoEndpoint(id.clone()));
-        }
+        let (from, endpoints) = (spec.contributions.get(id), spec.endpoints.get(id));
         if endpoints.map(|endpoints| &**endpoints) != from.map(|from| &from.endpoints) {
             violations.push(Violation::OtherEndpoints(id.clone()));
         }
+        let Some(from) = from else { continue };
+        if endpoints.is_none_or(|endpoints| endpoints.is_empty()) {
+            violations.push(Violation::NoEndpoint(id.clone()));
+        }
+        if !groups::claims(from).all(|claim| spec.group_of(claim).is_some_and(|group| group.names(id))) {
+            strange.insert(id);
+        }
     }
+    for claim in &difference.claims {
+        let Some(group) = spec.group_of(claim.as_ref()) else { continue };
+        let routed = group.routes.iter().flat_map(|route| route.services.iter().map(move |id| (id, Some(&route.path))));
+        for (id, path) in routed.chain(group.passthrough.iter().map(|id| (id, None))) {
+            let claims = |from: &Contribution| match claim {
+                Some(host) => from.hosts.contains(host),
+                None => from.default_backend,
+            };
+            let at = |from: &Contribution| path.is_none_or(|path| from.options.context_root == *path);
+            if !spec.contributions.get(id).is_some_and(|from| claims(from) && at(from)) {
+                strange.insert(id);
+            }
+        }
+    }
+    violations.extend(strange.into_iter().cloned().map(Violation::NotAsContributed));
 }
 
 /// What is not needed any more is gone for everybody: whether that is so, everybody is asked.

@@ -64,10 +64,10 @@ fn each_law_is_noticed_when_broken() {
         (
             |spec| {
                 let mut twin = spec.hosts[&host("a.local")].clone();
-                Arc::make_mut(&mut twin).hosts = BTreeSet::from([host("z.local")]);
-                spec.hosts.insert(host("z.local"), twin);
+                Arc::make_mut(&mut twin).hosts = BTreeSet::from([host("b.local")]);
+                spec.hosts.insert(host("b.local"), twin);
             },
-            "the groups of a.local and z.local differ in their hosts only",
+            "the groups of a.local and b.local differ in their hosts only",
         ),
         (
             |spec| Arc::make_mut(spec.default_backend.as_mut().unwrap()).hosts = BTreeSet::from([host("z.local")]),

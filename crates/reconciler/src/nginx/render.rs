@@ -113,23 +113,24 @@ impl Rendered {
             self.overview.change(*now, Turn::Comes);
         }
         let passthrough = self.overview.passed > 0;
-        let anew = self.files.is_empty() || self.passthrough != passthrough;
+        let moves = !self.files.is_empty() && self.passthrough != passthrough;
         let nothing = ProxySpec::empty(spec.cluster.clone());
-        if anew {
+        if moves {
             // The listeners move, and they stand in every text.
             for texts in [&mut self.routes, &mut self.upstreams, &mut self.names] {
                 *texts = Shards::new(PIECE_LIMIT);
             }
-            (self.files, self.passthrough) = (Files::new(), passthrough);
+            self.files = Files::new();
             groups = Difference::between(&nothing, spec).groups(&nothing, spec);
         }
+        self.passthrough = passthrough;
         let layout = Layout { settings: &self.settings, passthrough };
         for (first, (_, group)) in &groups {
             let Some(first) = first else { continue };
             let text = group.map(|group| routes::group_text(group, spec, &layout));
             put(&mut self.routes, first.as_str(), text.filter(|text| !text.is_empty()));
         }
-        if anew || groups.contains_key(&None) {
+        if self.files.is_empty() || groups.contains_key(&None) {
             put(&mut self.routes, DEFAULT, Some(routes::default_text(spec, &layout)));
         }
         if passthrough {

@@ -270,6 +270,28 @@ fn held(manifest: &Manifest, named: bool, by_hand: bool) -> Hold {
     }
 }
 
+#[test]
+fn what_did_not_change_is_shared_also_where_the_manifest_was_read_back() {
+    let service = |n: usize, address: &str| vip_service(&format!("s{n}"), &format!("{n}.local"), "n1", address);
+    let mut world = World::new();
+    world.desired = desired((0..1500).map(|n| service(n, "10.0.0.9")));
+    world.happen(main_cluster(), Happens::Nothing);
+    world.pass(true).unwrap();
+    let (report, before) = (world.compiler.compile(&world.desired, &world.published).report, world.made[&main_cluster()].clone());
+    world.happen(main_cluster(), Happens::RolledOut { read_back: true });
+    world.desired.services.insert(ServiceId::new("s7"), Arc::new(service(7, "10.0.0.8")));
+    world.pass(true).unwrap();
+    let (now, made) = (world.compiler.compile(&world.desired, &world.published).report, &world.made[&main_cluster()]);
+    let others = |id: &ServiceId| id.as_str() != "s7";
+    let same_report = |(id, about): (&ServiceId, &Arc<ServiceReport>)| Arc::ptr_eq(about, &now.services[id]);
+    assert!(report.services.iter().filter(|(id, _)| others(id)).all(same_report));
+    let published = &made.manifest.services;
+    let same_publication = |(id, old): (&ServiceId, &Arc<Publication>)| Arc::ptr_eq(old, &published[id]);
+    assert!(before.manifest.services.iter().filter(|(id, _)| others(id)).all(same_publication));
+    let rewritten = before.files.iter().filter(|(path, file)| !Arc::ptr_eq(&file.content, &made.files[*path].content));
+    assert_eq!((rewritten.count(), before.files.len() > 3), (1, true));
+}
+
 proptest! {
     #[test]
     fn one_change_after_the_other_comes_to_the_same_as_everything_at_once(
