@@ -305,7 +305,10 @@ mod tests {
 
     #[test]
     fn every_label_is_answered_and_nothing_steers_the_terminal() {
-        let report = Report { services: [(ServiceId::new("s1"), Arc::new(report()))].into_iter().collect(), ..Report::default() };
+        let report = Report {
+            services: [(ServiceId::new("s1"), Arc::new(report()))].into_iter().collect(),
+            ..Report::default()
+        };
         let explanations = explain(&report, &BTreeMap::new(), &BTreeMap::new(), "demo");
         assert_eq!(explanations.len(), 1);
         assert_eq!(

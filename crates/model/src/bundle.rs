@@ -82,11 +82,7 @@ pub struct Bundle {
 impl Bundle {
     /// The content address of what a proxy sees: files, networks, secrets. No version, time or reason is in
     /// it, so an operator that computes the same proxy asks for the same generation.
-    pub fn digest(
-        files: &Files,
-        networks: &BTreeSet<NetworkId>,
-        secrets: &BTreeSet<SecretMount>,
-    ) -> Digest {
+    pub fn digest(files: &Files, networks: &BTreeSet<NetworkId>, secrets: &BTreeSet<SecretMount>) -> Digest {
         let mut parts = Parts::default();
         parts.add(b"files");
         for (path, file) in files {

@@ -115,7 +115,8 @@ impl Manifest {
         let mut written = BTreeMap::new();
         for (prefix, pieces) in shards.changes() {
             let Some(pieces) = pieces else { continue };
-            let services = pieces.into_iter().map(|(id, publication)| ((*id).clone(), Arc::clone(publication))).collect();
+            let services =
+                pieces.into_iter().map(|(id, publication)| ((*id).clone(), Arc::clone(publication))).collect();
             if prefix.is_empty() {
                 head.services = services;
             } else {

@@ -82,7 +82,8 @@ impl<T> Shards<T> {
         }
         // What its neighbours have in common with it is split, and one digit more is not.
         let after = self.shards.range(digits.clone()..).next().map(|(prefix, _)| prefix);
-        let in_common = |other: &String| digits.bytes().zip(other.bytes()).take_while(|(one, other)| one == other).count();
+        let in_common =
+            |other: &String| digits.bytes().zip(other.bytes()).take_while(|(one, other)| one == other).count();
         let split = before.into_iter().chain(after).map(|other| in_common(other) + 1).max();
         digits.truncate(split.unwrap_or(0));
         digits

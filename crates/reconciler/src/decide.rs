@@ -171,7 +171,11 @@ fn stay(live: Option<&Arc<Contribution>>, reason: &str, about: &mut ServiceRepor
 }
 
 /// Keeps the proxies off a network. A service that was reached over another one goes on being reached there.
-fn keep_off(live: Option<&Arc<Contribution>>, problem: Problem, about: &mut ServiceReport) -> Option<Arc<Contribution>> {
+fn keep_off(
+    live: Option<&Arc<Contribution>>,
+    problem: Problem,
+    about: &mut ServiceReport,
+) -> Option<Arc<Contribution>> {
     match live {
         Some(_) => {
             let contribution = stay(live, &problem.message, about);

@@ -54,7 +54,8 @@ impl Difference {
         difference.services.extend(changes(&before.endpoints, &now.endpoints).map(|(id, ..)| id.clone()));
         let hosts = || changes(&before.hosts, &now.hosts);
         difference.claims.extend(hosts().map(|(host, ..)| Some(host.clone())));
-        for groups in [hosts().filter_map(|change| change.1).collect(), hosts().filter_map(|change| change.2).collect()] {
+        for groups in [hosts().filter_map(|change| change.1).collect(), hosts().filter_map(|change| change.2).collect()]
+        {
             // A group stands at each of its hosts.
             let (groups, mut seen): (Vec<_>, _) = (groups, BTreeSet::new());
             for group in groups.into_iter().filter(|group| seen.insert(group.hosts.first())) {

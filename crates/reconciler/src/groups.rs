@@ -111,8 +111,7 @@ impl Groups {
         let members: Members<'_> = found.members.iter().map(|((_, id), from)| (id, &**from)).collect();
         told.extend(members.iter().map(|(id, _)| (*id).clone()));
         let mut conflicts = Conflicts::new();
-        let answer =
-            (!members.is_empty()).then(|| Arc::new(Answer::of(claim.as_ref(), &members, &mut conflicts)));
+        let answer = (!members.is_empty()).then(|| Arc::new(Answer::of(claim.as_ref(), &members, &mut conflicts)));
         let shared = rules.shared(claim.as_ref(), &members, desired);
         let before = std::mem::replace(&mut found.answer, answer.clone());
         (found.conflicts, found.shared) = (conflicts, shared);
@@ -149,7 +148,8 @@ impl Groups {
         let at = |claim: Option<&Host>| self.claims.get(&claim.cloned());
         let default_first = from.default_backend.then_some(None).into_iter().chain(from.hosts.iter().map(Some));
         let mut shared = default_first.filter_map(|claim| at(claim)?.shared.get(id));
-        let mut told: Vec<Problem> = shared.next().map(|first| claims::shared_host(first, shared.count())).into_iter().collect();
+        let mut told: Vec<Problem> =
+            shared.next().map(|first| claims::shared_host(first, shared.count())).into_iter().collect();
         let mut conflicts: BTreeMap<&str, (&str, usize)> = BTreeMap::new();
         for (label, message) in claims(from).filter_map(|claim| at(claim)?.conflicts.get(id)).flatten() {
             conflicts.entry(label).or_insert((message, 0)).1 += 1;
@@ -210,6 +210,8 @@ fn oldest_first(contributions: &Contributions) -> Members<'_> {
 /// A group without its hosts.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Answer {
+    /// The oldest of all who answer: mostly enough to tell two answers apart.
+    oldest: Option<ServiceId>,
     /// A host that is redirected to itself, in another scheme, is alone: nobody is redirected to where they are.
     itself: Option<Host>,
     tls: Option<Tls>,
@@ -236,6 +238,7 @@ impl Answer {
         }
         let routes = by_path.into_iter().map(|(path, members)| route(host, path, &members, conflicts)).collect();
         Self {
+            oldest: members.first().map(|(id, _)| (*id).clone()),
             itself: redirect.as_ref().filter(|to| host == Some(&to.host)).map(|to| to.host.clone()),
             ssl_only: ssl_only == Some(true) && tls.is_some(),
             hsts: hsts.filter(|_| matches!(tls, Some(Tls::Terminate { .. }))),
@@ -247,7 +250,7 @@ impl Answer {
     }
 
     fn for_hosts(&self, hosts: BTreeSet<Host>) -> Group {
-        let Self { itself: _, tls, passthrough, ssl_only, hsts, redirect, routes } = self;
+        let Self { oldest: _, itself: _, tls, passthrough, ssl_only, hsts, redirect, routes } = self;
         Group {
             hosts,
             tls: tls.clone(),
@@ -291,7 +294,8 @@ impl Said<'_, '_> {
         let (_, oldest, said) = saying.next()?;
         for (id, _, other) in saying {
             if other != said {
-                let path = self.path.filter(|path| !path.is_root()).map(|path| format!(" at {path}")).unwrap_or_default();
+                let path =
+                    self.path.filter(|path| !path.is_root()).map(|path| format!(" at {path}")).unwrap_or_default();
                 let (on, oldest) = (on(self.host), &oldest.name);
                 let why = format!("has no effect {on}{path}: the older service {oldest} says something else");
                 self.conflicts.entry((*id).clone()).or_default().push((label, why));

@@ -8,9 +8,7 @@ use std::sync::Arc;
 use driver::{Level, Next};
 use futures::FutureExt;
 use futures::future::select_all;
-use model::{
-    ClusterName, Desired, Manifest, Problem, ProxySpec, Published, Report, ServiceId, ServiceReports, Target,
-};
+use model::{ClusterName, Desired, Manifest, Problem, ProxySpec, Published, Report, ServiceId, ServiceReports, Target};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -34,13 +32,20 @@ pub struct Reconciler {
     bundlers: BTreeMap<ClusterName, Bundler>,
     /// The specs and setups that were dealt with: what is the same is not made, or found broken, anew.
     made: BTreeMap<ClusterName, (ProxySpec, nginx::Settings)>,
-    /// Manifests as they were read, with what stands for them here.
-    manifests: BTreeMap<ClusterName, Vec<(Arc<Manifest>, Arc<Manifest>)>>,
+    /// The manifests that were read last.
+    manifests: BTreeMap<ClusterName, [Read; 2]>,
     /// The setups that are kept, and that is in the log already.
     kept_setups: BTreeMap<ClusterName, String>,
     /// What was reported last, and those of its problems that are in the log already.
     reports: ServiceReports,
     logged: BTreeMap<ServiceId, Vec<Problem>>,
+}
+
+/// A manifest that was read, and what stands for it here.
+#[derive(Clone)]
+struct Read {
+    manifest: Arc<Manifest>,
+    known: Arc<Manifest>,
 }
 
 impl Reconciler {
@@ -54,7 +59,8 @@ impl Reconciler {
         report: watch::Sender<Option<Arc<Report>>>,
         counters: Arc<Counters>,
     ) -> Self {
-        let bundlers = settings.clusters.keys().map(|cluster| (cluster.clone(), Bundler::new(cluster.clone()))).collect();
+        let bundlers =
+            settings.clusters.keys().map(|cluster| (cluster.clone(), Bundler::new(cluster.clone()))).collect();
         Self {
             compiler: Compiler::new(settings),
             desired,
@@ -81,8 +87,10 @@ impl Reconciler {
             .iter_mut()
             .filter_map(|(cluster, published)| Some((cluster.clone(), published.borrow_and_update().clone()?)))
             .collect();
-        let published: BTreeMap<ClusterName, Published> =
-            published.into_iter().map(|(cluster, published)| (cluster.clone(), self.known(cluster, published))).collect();
+        let published: BTreeMap<ClusterName, Published> = published
+            .into_iter()
+            .map(|(cluster, published)| (cluster.clone(), self.known(cluster, published)))
+            .collect();
         let started = Instant::now();
         let Compiled { specs, mut setups, report } = self.compiler.compile(&desired, &published);
         self.counters.compiled(started.elapsed());
@@ -112,20 +120,23 @@ impl Reconciler {
     /// What is published, in manifests that share what is the same with what was made here. One that the actuator read
     /// back from the cluster is made of other values, and would be compared service by service in every pass.
     fn known(&mut self, cluster: ClusterName, published: Published) -> Published {
-        let Published::Live { manifest, last_good, holds } = published else { return published };
-        let Some(bundler) = self.bundlers.get(&cluster) else { return Published::Live { manifest, last_good, holds } };
-        let seen = self.manifests.remove(&cluster).unwrap_or_default();
-        let known = |read: &Arc<Manifest>| match seen.iter().find(|(seen, _)| Arc::ptr_eq(seen, read)) {
-            Some((_, known)) => Arc::clone(known),
-            None => {
-                let services = sharing(bundler.publications(), &read.services);
-                Arc::new(Manifest { services, ..Manifest::clone(read) })
-            }
+        let (Published::Live { manifest, last_good, holds }, Some(bundler)) = (&published, self.bundlers.get(&cluster))
+        else {
+            return published;
         };
-        let known = [&manifest, &last_good].map(|read| (Arc::clone(read), known(read)));
-        let [(_, manifest), (_, last_good)] = known.clone();
-        self.manifests.insert(cluster, known.into());
-        Published::Live { manifest, last_good, holds }
+        let before = self.manifests.remove(&cluster);
+        let read = [manifest, last_good].map(|manifest| {
+            let seen = before.iter().flatten().find(|read| Arc::ptr_eq(&read.manifest, manifest));
+            seen.cloned().unwrap_or_else(|| {
+                let services = sharing(bundler.publications(), &manifest.services);
+                let known = Arc::new(Manifest { services, ..Manifest::clone(manifest) });
+                Read { manifest: Arc::clone(manifest), known }
+            })
+        });
+        let [manifest, last_good] = read.each_ref().map(|read| Arc::clone(&read.known));
+        let known = Published::Live { manifest, last_good, holds: holds.clone() };
+        self.manifests.insert(cluster, read);
+        known
     }
 
     /// Makes the target of one cluster, unless it comes from the same spec as the last one.
@@ -137,7 +148,9 @@ impl Reconciler {
         desired: &Desired,
         live: Option<&Manifest>,
     ) {
-        let (Some(sender), Some(bundler)) = (self.targets.get(&cluster), self.bundlers.get_mut(&cluster)) else { return };
+        let (Some(sender), Some(bundler)) = (self.targets.get(&cluster), self.bundlers.get_mut(&cluster)) else {
+            return;
+        };
         if self.made.get(&cluster) == Some(&made) {
             return;
         }

@@ -134,7 +134,8 @@ pub(super) fn kind_of(from: Option<Rolled<'_>>, to: Rolled<'_>) -> Kind {
             to.2.services.get(id).is_some_and(|new| {
                 let endpoints = || new.contribution.endpoints.clone();
                 old.contribution == new.contribution
-                    || Contribution { endpoints: endpoints(), ..Contribution::clone(&old.contribution) } == *new.contribution
+                    || Contribution { endpoints: endpoints(), ..Contribution::clone(&old.contribution) }
+                        == *new.contribution
             })
         });
     if same { Kind::Tasks } else { Kind::Service }

@@ -49,14 +49,26 @@ fn a_compiled_spec_keeps_every_law() {
 fn each_law_is_noticed_when_broken() {
     type Break = fn(&mut ProxySpec);
     let cases: [(Break, &str); 20] = [
-        (|spec| Arc::make_mut(spec.endpoints.get_mut(&ServiceId::new("a")).unwrap()).clear(), "the service a is named and has no endpoint"),
+        (
+            |spec| Arc::make_mut(spec.endpoints.get_mut(&ServiceId::new("a")).unwrap()).clear(),
+            "the service a is named and has no endpoint",
+        ),
         (
             |spec| drop(spec.endpoints.remove(&ServiceId::new("b"))),
             "the endpoints of the service b are not those of its contribution",
         ),
-        (|spec| change(spec, "a.local", |group| group.routes[0].services.clear()), "nobody answers the hosts of the group {a.local}"),
-        (|spec| change(spec, "t.local", |group| group.routes.clear()), "nobody answers the hosts of the group {t.local}"),
-        (|spec| change(spec, "a.local", |group| group.hosts.clear()), "the host a.local is answered by a group that is not its own"),
+        (
+            |spec| change(spec, "a.local", |group| group.routes[0].services.clear()),
+            "nobody answers the hosts of the group {a.local}",
+        ),
+        (
+            |spec| change(spec, "t.local", |group| group.routes.clear()),
+            "nobody answers the hosts of the group {t.local}",
+        ),
+        (
+            |spec| change(spec, "a.local", |group| group.hosts.clear()),
+            "the host a.local is answered by a group that is not its own",
+        ),
         (
             |spec| change(spec, "a.local", |group| group.hosts.extend([host("b.local")])),
             "the host b.local is answered by a group that is not its own",
@@ -81,12 +93,18 @@ fn each_law_is_noticed_when_broken() {
             |spec| change(spec, "a.local", |group| group.tls = Some(Tls::Passthrough)),
             "the group of {a.local} does not know whether its TLS is passed through",
         ),
-        (|spec| change(spec, "a.local", |group| group.ssl_only = true), "the group of {a.local} has options of TLS and no TLS"),
+        (
+            |spec| change(spec, "a.local", |group| group.ssl_only = true),
+            "the group of {a.local} has options of TLS and no TLS",
+        ),
         (
             |spec| change(spec, "p.local", |group| group.hsts = Some("600".parse().unwrap())),
             "the group of {p.local} has options of TLS and no TLS",
         ),
-        (|spec| change(spec, "t.local", |group| group.routes.reverse()), "the paths of the group {t.local} are not in order"),
+        (
+            |spec| change(spec, "t.local", |group| group.routes.reverse()),
+            "the paths of the group {t.local} are not in order",
+        ),
         (
             |spec| change(spec, "a.local", |group| group.routes.push(group.routes[0].clone())),
             "the paths of the group {a.local} are not in order",

@@ -2,8 +2,8 @@ use std::fmt::Write as _;
 use std::num::NonZeroU16;
 
 use model::{
-    AtNode, BackendMode, Backends, Code, Contribution, CreatedAt, Digest, Fragment, Hold, Manifest, Network, Problem, Route,
-    Scale, ServiceReport, Shortage, Verdict,
+    AtNode, BackendMode, Backends, Code, Contribution, CreatedAt, Digest, Fragment, Hold, Manifest, Network, Problem,
+    Route, Scale, ServiceReport, Shortage, Verdict,
 };
 
 use super::*;

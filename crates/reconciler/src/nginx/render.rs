@@ -136,7 +136,11 @@ impl Rendered {
         if passthrough {
             for (first, (_, group)) in &groups {
                 let key = first.map_or(DEFAULT, Host::as_str);
-                put(&mut self.upstreams, key, group.and_then(|group| streams::upstream_text(group, spec, &self.settings)));
+                put(
+                    &mut self.upstreams,
+                    key,
+                    group.and_then(|group| streams::upstream_text(group, spec, &self.settings)),
+                );
                 put(&mut self.names, key, group.and_then(streams::names_text));
             }
         }

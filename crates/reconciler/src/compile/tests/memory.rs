@@ -30,15 +30,23 @@ enum Happens {
     Unknown(u8),
     Nothing,
     /// What was made last is rolled out; the actuator may hand it back, or read it from the cluster.
-    RolledOut { read_back: bool },
+    RolledOut {
+        read_back: bool,
+    },
     /// The rollout has ended well.
     Converged,
     /// The rollout has failed, and what was before is served.
-    Failed { named: bool, by_hand: bool },
+    Failed {
+        named: bool,
+        by_hand: bool,
+    },
     /// What failed is tried again.
     Retried,
     /// Another version of ours, or somebody else, wrote something else.
-    Rewritten { without: Option<&'static str>, setup: bool },
+    Rewritten {
+        without: Option<&'static str>,
+        setup: bool,
+    },
 }
 
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
@@ -118,7 +126,11 @@ fn cluster(name: &str) -> ClusterName {
 
 fn two_clusters() -> Settings {
     let nginx = nginx::Settings { ip_hash: true, published_https: NonZeroU16::new(443), ..nginx::Settings::default() };
-    let east = ClusterSettings { service_cluster: "east".into(), networks: Some(["net-n1".into(), "n2".into()].into()), nginx };
+    let east = ClusterSettings {
+        service_cluster: "east".into(),
+        networks: Some(["net-n1".into(), "n2".into()].into()),
+        nginx,
+    };
     let rule = ClaimRule {
         hosts: ["z.local".parse().unwrap()].into(),
         stacks: ["shop".to_owned()].into(),
@@ -236,10 +248,13 @@ impl World {
         let compiled = self.compiler.compile(&self.desired, &self.published);
         prop_assert_eq!(&compiled, &compile(&self.desired, &self.published, &two_clusters()));
         for (cluster, spec) in compiled.specs.iter().filter(|_| bundled) {
-            let (setup, live) = (&compiled.setups[cluster], match self.published.get(cluster) {
-                Some(Published::Live { manifest, .. }) => Some(&**manifest),
-                _ => None,
-            });
+            let (setup, live) = (
+                &compiled.setups[cluster],
+                match self.published.get(cluster) {
+                    Some(Published::Live { manifest, .. }) => Some(&**manifest),
+                    _ => None,
+                },
+            );
             let bundler = self.bundlers.get_mut(cluster).unwrap();
             let made = bundler.target(spec, setup, &compiled.report, &self.desired, live).expect("a lawful spec");
             let at_once = target(spec, setup, &compiled.report, &self.desired, live).expect("a lawful spec");
@@ -277,7 +292,8 @@ fn what_did_not_change_is_shared_also_where_the_manifest_was_read_back() {
     world.desired = desired((0..1500).map(|n| service(n, "10.0.0.9")));
     world.happen(main_cluster(), Happens::Nothing);
     world.pass(true).unwrap();
-    let (report, before) = (world.compiler.compile(&world.desired, &world.published).report, world.made[&main_cluster()].clone());
+    let (report, before) =
+        (world.compiler.compile(&world.desired, &world.published).report, world.made[&main_cluster()].clone());
     world.happen(main_cluster(), Happens::RolledOut { read_back: true });
     world.desired.services.insert(ServiceId::new("s7"), Arc::new(service(7, "10.0.0.8")));
     world.pass(true).unwrap();
