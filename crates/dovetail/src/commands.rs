@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use actuator::status::HoldStatus;
 use actuator::{Phase, Step};
@@ -167,7 +168,7 @@ pub async fn render(config: &Config, swarm: &impl swarm::Read, only: Option<&str
         let Some(bundle) = &cluster.bundle else {
             bail!("what the proxies of cluster {name} should be cannot be told: {}", phase_text(cluster));
         };
-        let files = bundle.files.iter().map(|(path, file)| (path.as_str(), String::from_utf8_lossy(&file.content)));
+        let files = bundle.files.iter().map(|(path, file)| (&**path, String::from_utf8_lossy(&file.content)));
         clusters.insert(name.as_str(), files.collect());
     }
     let mut text = String::new();
@@ -273,7 +274,7 @@ pub async fn status(config: &Config, swarm: &impl swarm::Read, as_json: bool) ->
     }
     text.extend(look.addresses.values().filter(|addresses| addresses.nearly_full).map(nearly_full_text));
     text.push('\n');
-    let mut services: Vec<&ServiceReport> = look.report.services.values().collect();
+    let mut services: Vec<&Arc<ServiceReport>> = look.report.services.values().collect();
     if services.is_empty() {
         text.push_str(NOBODY_ASKS);
         return Ok(text);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use model::{
     Addresses, BackendMode, ClusterName, Code, Digest, NetworkId, Problem, Published, Report, ServiceId, ServiceReport,
@@ -19,7 +20,7 @@ pub struct Explanation {
     pub id: ServiceId,
     /// What was decided, and why.
     #[serde(flatten)]
-    pub report: ServiceReport,
+    pub report: Arc<ServiceReport>,
     /// Other services that answer hosts of its, by host.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub shared: BTreeMap<model::Host, Vec<String>>,
@@ -54,14 +55,14 @@ pub fn explain(
     addresses: &BTreeMap<NetworkId, Addresses>,
     service: &str,
 ) -> Vec<Explanation> {
-    let explanation = |(id, about): (&ServiceId, &ServiceReport)| Explanation {
+    let explanation = |(id, about): (&ServiceId, &Arc<ServiceReport>)| Explanation {
         id: id.clone(),
-        report: about.clone(),
+        report: Arc::clone(about),
         shared: shared(id, about, report),
         addresses: about.network.as_ref().and_then(|network| addresses.get(&network.id)).cloned(),
         live: live(id, about, published),
     };
-    let named = |(id, about): &(&ServiceId, &ServiceReport)| about.name == service || id.as_str() == service;
+    let named = |(id, about): &(&ServiceId, &Arc<ServiceReport>)| about.name == service || id.as_str() == service;
     let exact: Vec<Explanation> = report.services.iter().filter(named).map(explanation).collect();
     if !exact.is_empty() || service.len() < SHORT_ID {
         return exact;
@@ -221,7 +222,7 @@ fn brief(problem: &Problem) -> String {
 
 /// The services that are not routed as they ask to be, with the reasons, for people.
 pub fn not_routed(report: &Report) -> Table {
-    let mut services: Vec<&ServiceReport> = report
+    let mut services: Vec<&Arc<ServiceReport>> = report
         .services
         .values()
         .filter(|about| match about.verdict {
@@ -304,7 +305,10 @@ mod tests {
 
     #[test]
     fn every_label_is_answered_and_nothing_steers_the_terminal() {
-        let report = Report { services: BTreeMap::from([("s1".into(), report())]), ..Report::default() };
+        let report = Report {
+            services: [(ServiceId::new("s1"), Arc::new(report()))].into_iter().collect(),
+            ..Report::default()
+        };
         let explanations = explain(&report, &BTreeMap::new(), &BTreeMap::new(), "demo");
         assert_eq!(explanations.len(), 1);
         assert_eq!(

@@ -1,8 +1,9 @@
 //! What is handed to the actuator: files and mounts, nothing that needs to be understood.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::digest::Parts;
 use crate::values::SecretName;
 use crate::{ClusterName, Digest, Manifest, NetworkId, SecretId};
 
@@ -60,13 +61,16 @@ impl SecretMount {
     }
 }
 
+/// Files by their path.
+pub type Files = imbl::OrdMap<Arc<str>, File>;
+
 /// One generation of one cluster's proxies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bundle {
     /// Whose proxies.
     pub cluster: ClusterName,
     /// The files by their absolute path in the container.
-    pub files: BTreeMap<String, File>,
+    pub files: Files,
     /// The networks that the proxies are on.
     pub networks: BTreeSet<NetworkId>,
     /// The secrets that they mount.
@@ -78,24 +82,23 @@ pub struct Bundle {
 impl Bundle {
     /// The content address of what a proxy sees: files, networks, secrets. No version, time or reason is in
     /// it, so an operator that computes the same proxy asks for the same generation.
-    pub fn digest(
-        files: &BTreeMap<String, File>,
-        networks: &BTreeSet<NetworkId>,
-        secrets: &BTreeSet<SecretMount>,
-    ) -> Digest {
-        let mut parts: Vec<Vec<u8>> = vec![b"files".to_vec()];
+    pub fn digest(files: &Files, networks: &BTreeSet<NetworkId>, secrets: &BTreeSet<SecretMount>) -> Digest {
+        let mut parts = Parts::default();
+        parts.add(b"files");
         for (path, file) in files {
-            parts.push(path.clone().into_bytes());
-            parts.push(file.digest.to_string().into_bytes());
+            parts.add(path.as_bytes());
+            parts.add(&file.digest.hex());
         }
-        parts.push(b"networks".to_vec());
-        parts.extend(networks.iter().map(|id| id.as_str().as_bytes().to_vec()));
-        parts.push(b"secrets".to_vec());
+        parts.add(b"networks");
+        for network in networks {
+            parts.add(network.as_str().as_bytes());
+        }
+        parts.add(b"secrets");
         for secret in secrets {
-            parts.push(secret.id.as_str().as_bytes().to_vec());
-            parts.push(secret.target.clone().into_bytes());
+            parts.add(secret.id.as_str().as_bytes());
+            parts.add(secret.target.as_bytes());
         }
-        Digest::of_parts(parts.iter().map(Vec::as_slice))
+        parts.digest()
     }
 
     /// The generation that this bundle is.

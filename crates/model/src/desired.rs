@@ -12,7 +12,7 @@ use crate::{ClusterName, CreatedAt, Host, NetworkId, NodeId, Options, Problem, S
 
 /// Every candidate service of the cluster, with what routing needs to know of it and nothing that routing
 /// does not depend on: no replica counts, no images, no versions. Two values that are equal route alike.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
     /// The candidates: services that ask to be routed, rightly or not.
     pub services: imbl::OrdMap<ServiceId, Arc<Service>>,
@@ -23,7 +23,7 @@ pub struct Desired {
 }
 
 /// A service that asks to be routed.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     /// Swarm's id.
     pub id: ServiceId,
@@ -103,7 +103,7 @@ pub enum Scale {
 }
 
 /// Where a service's requests could go.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Backends {
     /// VIP mode.
     Vip {

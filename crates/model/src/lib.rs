@@ -20,10 +20,10 @@ mod spec;
 pub mod values;
 
 pub use addresses::Addresses;
-pub use bundle::{Bundle, File, SECRETS_DIRECTORY, SecretMount, Target};
+pub use bundle::{Bundle, File, Files, SECRETS_DIRECTORY, SecretMount, Target};
 pub use desired::{AtNode, BackendMode, Backends, Desired, Network, Request, Scale, Service, Shortage, Task};
 pub use digest::Digest;
-pub use manifest::{Manifest, ManifestError, Publication};
+pub use manifest::{Manifest, ManifestError, Publication, Publications};
 pub use names::{
     ClusterName, ConfigId, CreatedAt, Host, HostError, InstanceName, NameError, NetworkId, NodeId, SecretId, ServiceId,
     TaskId,
@@ -31,6 +31,6 @@ pub use names::{
 pub use options::{BackendTls, HostOptions, Options, RouteOptions, Secrets, ServerOptions, Sticky, Tls};
 pub use problem::{Code, Problem};
 pub use published::{Fragment, Hold, Published};
-pub use report::{NetworkChoice, Report, ServiceReport, TaskVerdict, Verdict};
-pub use shard::{Shard, split};
-pub use spec::{Contribution, Group, ProxySpec, Route};
+pub use report::{NetworkChoice, Report, ServiceReport, ServiceReports, TaskVerdict, Verdict};
+pub use shard::Shards;
+pub use spec::{Contribution, Contributions, Group, ProxySpec, Route};

@@ -1,11 +1,12 @@
 //! What a generation publishes, written into the cluster beside its files and read back after a restart.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{ClusterName, Contribution, Digest, ServiceId, shard};
+use crate::{ClusterName, Contribution, Digest, ServiceId, Shards};
 
 /// What one generation publishes. It is stored as config objects that the proxy service refers to, so what
 /// is published is read from the live spec and needs no memory of ours. A large one is sharded, by the digests of the
@@ -21,8 +22,11 @@ pub struct Manifest {
     /// How the proxies were set up, in the words of whoever renders their files; null if whoever wrote it did not say.
     pub setup: Value,
     /// What is published.
-    pub services: BTreeMap<ServiceId, Publication>,
+    pub services: Publications,
 }
+
+/// What is published, by service id; generations share what they did not change.
+pub type Publications = imbl::OrdMap<ServiceId, Arc<Publication>>;
 
 /// One published service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +37,7 @@ pub struct Publication {
     /// Why it is published the way it is, for people.
     pub reason: String,
     /// What it adds to the proxy.
-    pub contribution: Contribution,
+    pub contribution: Arc<Contribution>,
 }
 
 /// Why stored manifests cannot be used. None of them means "nothing is published".
@@ -60,7 +64,7 @@ struct Head {
     #[serde(default, skip_serializing_if = "Value::is_null")]
     setup: Value,
     /// All services, unless they need shards.
-    services: BTreeMap<ServiceId, Publication>,
+    services: Publications,
     /// The digests of the shards, in the order of their names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     shards: Vec<Digest>,
@@ -78,7 +82,7 @@ fn one() -> usize {
 #[serde(deny_unknown_fields)]
 struct Shard {
     cluster: ClusterName,
-    shard: BTreeMap<ServiceId, Publication>,
+    shard: Publications,
 }
 
 impl Manifest {
@@ -94,30 +98,31 @@ impl Manifest {
     /// The manifest as JSON texts, one a config object, named by what follows `manifest` in their file names:
     /// [`Manifest::HEAD`], and, if that would be too large, shards of services.
     pub fn write(&self) -> BTreeMap<String, Vec<u8>> {
-        let pieces = self.services.iter().map(|(id, publication)| (id.to_string(), publication)).collect();
-        let shards = shard::split(pieces, Self::PART_LIMIT, |publication| {
-            serde_json::to_vec(publication).expect("a publication has only string keys").len() + 64
-        });
+        let mut shards = Shards::new(Self::PART_LIMIT);
+        for (id, publication) in &self.services {
+            shards.insert(id.as_str(), json(publication).len() + 64, (id, publication));
+        }
         let mut head = Head {
             format: Self::FORMAT,
             cluster: self.cluster.clone(),
             generation: self.generation,
             reason: self.reason.clone(),
             setup: self.setup.clone(),
-            services: BTreeMap::new(),
+            services: Publications::new(),
             shards: Vec::new(),
             parts: one(),
         };
         let mut written = BTreeMap::new();
-        for shard in shards {
-            let services: BTreeMap<ServiceId, Publication> =
-                shard.pieces.into_iter().map(|(id, publication)| (ServiceId::new(id), publication.clone())).collect();
-            if shard.prefix.is_empty() {
+        for (prefix, pieces) in shards.changes() {
+            let Some(pieces) = pieces else { continue };
+            let services =
+                pieces.into_iter().map(|(id, publication)| ((*id).clone(), Arc::clone(publication))).collect();
+            if prefix.is_empty() {
                 head.services = services;
             } else {
                 let text = json(&Shard { cluster: self.cluster.clone(), shard: services });
                 head.shards.push(Digest::of(&text));
-                written.insert(format!("-{}", shard.prefix), text);
+                written.insert(format!("-{prefix}"), text);
             }
         }
         written.insert(Self::HEAD.to_owned(), json(&head));
@@ -210,9 +215,9 @@ mod tests {
                     options: crate::Options::default(),
                     secrets: crate::Secrets::new(),
                 };
-                let publication =
-                    Publication { fragment: contribution.digest(), reason: "has run".into(), contribution };
-                (ServiceId::new(format!("id{n}")), publication)
+                let (fragment, contribution) = (contribution.digest(), Arc::new(contribution));
+                let publication = Publication { fragment, reason: "has run".into(), contribution };
+                (ServiceId::new(format!("id{n}")), Arc::new(publication))
             })
             .collect();
         Manifest {
@@ -244,7 +249,8 @@ mod tests {
     fn one_changed_service_changes_the_head_and_one_shard() {
         let before = manifest(5000);
         let mut after = Manifest { generation: Digest::of(b"other files"), reason: "changed".into(), ..before.clone() };
-        after.services.get_mut(&ServiceId::new("id77")).unwrap().reason = "2 tasks run".into();
+        let service = after.services.get_mut(&ServiceId::new("id77")).unwrap();
+        Arc::make_mut(service).reason = "2 tasks run".into();
         let (before, after) = (before.write(), after.write());
         let changed: Vec<&String> =
             after.iter().filter(|(name, text)| before[*name] != **text).map(|(name, _)| name).collect();

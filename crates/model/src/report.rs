@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -12,12 +13,15 @@ use crate::{BackendMode, ClusterName, Host, NetworkId, Options, Problem, Service
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// By service id.
-    pub services: BTreeMap<ServiceId, ServiceReport>,
+    pub services: ServiceReports,
     /// The clusters whose proxies stay set up as they were, since a generation with the setup that is configured failed;
     /// and what happened.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub kept_setups: BTreeMap<ClusterName, String>,
 }
+
+/// What was decided about candidates, by service id; passes share what they did not decide anew.
+pub type ServiceReports = imbl::OrdMap<ServiceId, Arc<ServiceReport>>;
 
 /// What was decided about one candidate, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -1,6 +1,6 @@
 //! What one proxy should be, before it is written in the proxy's language.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -56,24 +56,55 @@ impl Contribution {
     }
 }
 
+/// What services contribute, by their ids.
+pub type Contributions = imbl::OrdMap<ServiceId, Arc<Contribution>>;
+
 /// What the proxies of one cluster should be. Structure (which hosts there are, who answers them) and
 /// endpoints (at which addresses) are apart: endpoints change far more often.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxySpec {
     /// Whose proxies.
     pub cluster: ClusterName,
-    /// The host groups. Every host is in one group, and the groups are in the order of their first host.
-    pub groups: Vec<Group>,
+    /// Every host, with the group that answers it: a group stands here once for each of its hosts.
+    pub hosts: imbl::OrdMap<Host, Arc<Group>>,
     /// Who answers unknown hosts: a group without hosts. None: the proxy itself, with 503.
-    pub default_backend: Option<Group>,
+    pub default_backend: Option<Arc<Group>>,
     /// The addresses of every service named above.
-    pub endpoints: BTreeMap<ServiceId, BTreeSet<SocketAddr>>,
+    pub endpoints: imbl::OrdMap<ServiceId, Arc<BTreeSet<SocketAddr>>>,
     /// The secrets that the proxies need.
     pub secrets: Secrets,
     /// The networks that the proxies must be on.
     pub networks: BTreeSet<NetworkId>,
     /// What each service adds, as published in the manifest.
-    pub contributions: BTreeMap<ServiceId, Arc<Contribution>>,
+    pub contributions: Contributions,
+}
+
+impl ProxySpec {
+    /// Proxies that serve nothing.
+    pub fn empty(cluster: ClusterName) -> Self {
+        Self {
+            cluster,
+            hosts: imbl::OrdMap::new(),
+            default_backend: None,
+            endpoints: imbl::OrdMap::new(),
+            secrets: Secrets::new(),
+            networks: BTreeSet::new(),
+            contributions: Contributions::new(),
+        }
+    }
+
+    /// The groups of hosts, in the order of their first hosts.
+    pub fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
+        self.hosts.iter().filter(|(host, group)| group.hosts.first() == Some(*host)).map(|(_, group)| group)
+    }
+
+    /// Who answers a host, or under `None` the hosts that nobody claims.
+    pub fn group_of(&self, host: Option<&Host>) -> Option<&Arc<Group>> {
+        match host {
+            Some(host) => self.hosts.get(host),
+            None => self.default_backend.as_ref(),
+        }
+    }
 }
 
 /// Hosts that are answered alike: the same options, and the same services at the same paths.
@@ -116,6 +147,11 @@ impl Group {
     /// Everyone who answers one of its paths or gets its bytes.
     pub fn services(&self) -> BTreeSet<&ServiceId> {
         self.routes.iter().flat_map(|route| &route.services).chain(&self.passthrough).collect()
+    }
+
+    /// Whether a service is among those.
+    pub fn names(&self, id: &ServiceId) -> bool {
+        self.passthrough.contains(id) || self.routes.iter().any(|route| route.services.contains(id))
     }
 
     /// Every secret that it needs.

@@ -1,10 +1,13 @@
 //! The laws that every spec keeps. A violation is a bug of ours: that cluster's target stays what it was.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use model::values::SecretName;
-use model::{CreatedAt, Group, Host, NetworkId, ProxySpec, ServiceId, Tls};
+use model::{Contribution, CreatedAt, Group, Host, NetworkId, ProxySpec, ServiceId, Tls};
 
+use crate::difference::Difference;
+use crate::groups;
 use crate::nginx;
 
 /// A law that a spec does not keep.
@@ -19,15 +22,12 @@ pub enum Violation {
     /// A group without services.
     #[error("nobody answers the hosts of the group {0:?}")]
     NobodyAnswers(BTreeSet<Host>),
-    /// A group without hosts.
-    #[error("a group has no host")]
-    NoHost,
     /// Only a group can have hosts.
     #[error("the default backend has the hosts {0:?}")]
     DefaultWithHosts(BTreeSet<Host>),
-    /// nginx would serve the first and ignore the others.
-    #[error("the host {0} is in two groups")]
-    HostTwice(Host),
+    /// nginx would serve the first of two groups and ignore the other, or nobody would answer.
+    #[error("the host {0} is answered by a group that is not its own")]
+    NotItsGroup(Host),
     /// What is the same would be rendered twice.
     #[error("the groups of {0} and {1} differ in their hosts only")]
     GroupTwice(Host, Host),
@@ -37,9 +37,6 @@ pub enum Violation {
     /// What needs TLS, without TLS.
     #[error("the group of {0:?} has options of TLS and no TLS")]
     OptionsWithoutTls(BTreeSet<Host>),
-    /// Bytes would depend on chance.
-    #[error("the groups are not in the order of their first hosts")]
-    GroupsUnsorted,
     /// Bytes would depend on chance, and a path could be there twice.
     #[error("the paths of the group {0:?} are not in order")]
     RoutesUnsorted(BTreeSet<Host>),
@@ -65,39 +62,63 @@ pub enum Violation {
 /// # Errors
 /// With every violation.
 pub fn check(spec: &ProxySpec) -> Result<(), Vec<Violation>> {
+    let nothing = ProxySpec::empty(spec.cluster.clone());
+    check_difference(&nothing, spec, &Difference::between(&nothing, spec))
+}
+
+/// Checks every law wherever a spec differs from one that keeps them.
+///
+/// # Errors
+/// With every violation.
+pub(crate) fn check_difference(
+    lawful: &ProxySpec,
+    spec: &ProxySpec,
+    difference: &Difference,
+) -> Result<(), Vec<Violation>> {
     let mut violations = Vec::new();
-    check_groups(spec, &mut violations);
-    check_services(spec, &mut violations);
+    check_groups(spec, difference, &mut violations);
+    check_services(spec, difference, &mut violations);
+    check_needs(lawful, spec, difference, &mut violations);
     if violations.is_empty() { Ok(()) } else { Err(violations) }
 }
 
-fn check_groups(spec: &ProxySpec, violations: &mut Vec<Violation>) {
-    let mut hosts = BTreeSet::new();
-    let mut seen = BTreeMap::new();
-    for group in &spec.groups {
-        check_group(group, spec, violations);
-        let Some(first) = group.hosts.first() else {
-            violations.push(Violation::NoHost);
-            continue;
-        };
-        for host in &group.hosts {
-            if !hosts.insert(host) {
-                violations.push(Violation::HostTwice(host.clone()));
+fn check_groups(spec: &ProxySpec, difference: &Difference, violations: &mut Vec<Violation>) {
+    for claim in &difference.claims {
+        let Some(group) = spec.group_of(claim.as_ref()) else { continue };
+        match claim {
+            Some(host) if !group.hosts.contains(host) => violations.push(Violation::NotItsGroup(host.clone())),
+            Some(host) if group.hosts.first() == Some(host) => {
+                check_group(group, spec, violations);
+                check_twins(group, spec, violations);
+                let elsewhere = group.hosts.iter().filter(|host| spec.hosts.get(*host) != Some(group));
+                violations.extend(elsewhere.cloned().map(Violation::NotItsGroup));
             }
-        }
-        let Group { hosts: _, tls, passthrough, ssl_only, hsts, redirect, routes } = group;
-        let to_itself = redirect.as_ref().is_some_and(|to| group.hosts.contains(&to.host));
-        if let Some(other) = seen.insert((tls, passthrough, ssl_only, hsts, redirect, to_itself, routes), first) {
-            violations.push(Violation::GroupTwice(other.clone(), first.clone()));
+            Some(host) if spec.group_of(group.hosts.first()) != Some(group) => {
+                violations.push(Violation::NotItsGroup(host.clone()));
+            }
+            Some(_) => {}
+            None if group.hosts.is_empty() => check_group(group, spec, violations),
+            None => violations.push(Violation::DefaultWithHosts(group.hosts.clone())),
         }
     }
-    if !spec.groups.iter().map(|group| group.hosts.first()).is_sorted() {
-        violations.push(Violation::GroupsUnsorted);
-    }
-    if let Some(group) = &spec.default_backend {
-        check_group(group, spec, violations);
-        if !group.hosts.is_empty() {
-            violations.push(Violation::DefaultWithHosts(group.hosts.clone()));
+}
+
+/// Who answers alike has the same services, so a group that differs from this one in its hosts only is among those that
+/// answer what one of them claims.
+fn check_twins(group: &Group, spec: &ProxySpec, violations: &mut Vec<Violation>) {
+    let to_itself = |group: &Group| group.redirect.as_ref().is_some_and(|to| group.hosts.contains(&to.host));
+    let Group { hosts, tls, passthrough, ssl_only, hsts, redirect, routes } = group;
+    let is_alike = |other: &Group| {
+        (tls, passthrough, ssl_only, hsts, redirect, routes)
+            == (&other.tls, &other.passthrough, &other.ssl_only, &other.hsts, &other.redirect, &other.routes)
+            && to_itself(group) == to_itself(other)
+    };
+    let member = routes.iter().flat_map(|route| &route.services).chain(passthrough).next();
+    let claimed = member.and_then(|id| spec.contributions.get(id)).into_iter().flat_map(|from| &from.hosts);
+    for host in claimed.filter(|host| !hosts.contains(*host)) {
+        let twin = spec.hosts.get(host).filter(|other| is_alike(other));
+        if let (Some(first), Some(other)) = (hosts.first(), twin.and_then(|twin| twin.hosts.first())) {
+            violations.push(Violation::GroupTwice(first.clone(), other.clone()));
         }
     }
 }
@@ -128,50 +149,61 @@ fn check_group(group: &Group, spec: &ProxySpec, violations: &mut Vec<Violation>)
     if weight.sum::<usize>() > nginx::PIECE_LIMIT {
         violations.push(Violation::TooLarge(hosts()));
     }
-    for name in group.secrets() {
-        if !spec.secrets.contains_key(name) {
-            violations.push(Violation::SecretMissing(name.clone()));
-        }
-    }
 }
 
-fn check_services(spec: &ProxySpec, violations: &mut Vec<Violation>) {
-    let mut answered: BTreeMap<&ServiceId, BTreeSet<&Host>> = BTreeMap::new();
-    let mut elsewhere = BTreeSet::new();
-    for group in spec.groups.iter().chain(&spec.default_backend) {
-        for id in group.services() {
-            answered.entry(id).or_default().extend(&group.hosts);
-        }
-        for route in &group.routes {
-            let other = |id: &&ServiceId| {
-                spec.contributions.get(*id).is_some_and(|from| from.options.context_root != route.path)
-            };
-            elsewhere.extend(route.services.iter().filter(other));
-        }
-    }
-    let default: BTreeSet<&ServiceId> = spec.default_backend.iter().flat_map(Group::services).collect();
-    for (id, hosts) in &answered {
-        match spec.contributions.get(*id) {
-            Some(from)
-                if from.hosts.iter().eq(hosts.iter().copied())
-                    && from.default_backend == default.contains(*id)
-                    && !elsewhere.contains(*id) => {}
-            _ => violations.push(Violation::NotAsContributed((*id).clone())),
-        }
-        if spec.endpoints.get(*id).is_none_or(BTreeSet::is_empty) {
-            violations.push(Violation::NoEndpoint((*id).clone()));
-        }
-    }
-    for (id, from) in &spec.contributions {
-        if !answered.contains_key(id) {
-            violations.push(Violation::NotAsContributed(id.clone()));
-        }
-        if spec.endpoints.get(id) != Some(&from.endpoints) {
+fn check_services(spec: &ProxySpec, difference: &Difference, violations: &mut Vec<Violation>) {
+    let mut strange = BTreeSet::new();
+    for id in &difference.services {
+        let (from, endpoints) = (spec.contributions.get(id), spec.endpoints.get(id));
+        if endpoints.map(|endpoints| &**endpoints) != from.map(|from| &from.endpoints) {
             violations.push(Violation::OtherEndpoints(id.clone()));
         }
-        if let Some(network) = from.network.as_ref().filter(|network| !spec.networks.contains(*network)) {
-            violations.push(Violation::NetworkMissing(id.clone(), network.clone()));
+        let Some(from) = from else { continue };
+        if endpoints.is_none_or(|endpoints| endpoints.is_empty()) {
+            violations.push(Violation::NoEndpoint(id.clone()));
         }
+        if !groups::claims(from).all(|claim| spec.group_of(claim).is_some_and(|group| group.names(id))) {
+            strange.insert(id);
+        }
+    }
+    for claim in &difference.claims {
+        let Some(group) = spec.group_of(claim.as_ref()) else { continue };
+        let routed = group.routes.iter().flat_map(|route| route.services.iter().map(move |id| (id, Some(&route.path))));
+        for (id, path) in routed.chain(group.passthrough.iter().map(|id| (id, None))) {
+            let claims = |from: &Contribution| match claim {
+                Some(host) => from.hosts.contains(host),
+                None => from.default_backend,
+            };
+            let at = |from: &Contribution| path.is_none_or(|path| from.options.context_root == *path);
+            if !spec.contributions.get(id).is_some_and(|from| claims(from) && at(from)) {
+                strange.insert(id);
+            }
+        }
+    }
+    violations.extend(strange.into_iter().cloned().map(Violation::NotAsContributed));
+}
+
+/// What is not needed any more is gone for everybody: whether that is so, everybody is asked.
+fn check_needs(lawful: &ProxySpec, spec: &ProxySpec, difference: &Difference, violations: &mut Vec<Violation>) {
+    let network = |(id, from): (&ServiceId, &Arc<Contribution>)| {
+        let missing = from.network.as_ref().filter(|network| !spec.networks.contains(*network))?;
+        Some(Violation::NetworkMissing(id.clone(), missing.clone()))
+    };
+    let secret = |group: &Arc<Group>| {
+        let missing = group.secrets().into_iter().find(|name| !spec.secrets.contains_key(*name))?;
+        Some(Violation::SecretMissing(missing.clone()))
+    };
+    if lawful.networks.is_subset(&spec.networks) {
+        let services = difference.services.iter().filter_map(|id| spec.contributions.get_key_value(id));
+        violations.extend(services.filter_map(network));
+    } else {
+        violations.extend(spec.contributions.iter().filter_map(network));
+    }
+    if lawful.secrets.keys().all(|name| spec.secrets.contains_key(name)) {
+        let groups = difference.claims.iter().filter_map(|claim| spec.group_of(claim.as_ref()));
+        violations.extend(groups.filter_map(secret));
+    } else {
+        violations.extend(spec.hosts.values().chain(&spec.default_backend).filter_map(secret));
     }
 }
 

@@ -11,9 +11,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use model::values::ValueError;
-use model::{Code, Desired, Host, Problem, Service, ServiceId, labels};
+use model::{Code, Contribution, Desired, Host, Problem, Service, ServiceId, labels};
 
-use crate::groups::ByClaim;
+use crate::groups::Members;
 
 /// Whose hosts are whose. Without rules everybody may claim every host, and is warned where another stack has it too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -162,31 +162,32 @@ impl Claims {
         })
     }
 
-    /// Warnings for services that share a host with another stack, which may not know of it. Where a rule lets them, the
-    /// administrator does.
-    pub(crate) fn shared(&self, by_claim: &ByClaim<'_>, desired: &Desired) -> Vec<(ServiceId, Problem)> {
+    /// What members of a claim, the oldest first, are warned of where another stack has it too, which may not know of it.
+    /// Where a rule lets them, the administrator does.
+    pub(crate) fn shared(
+        &self,
+        host: Option<&Host>,
+        members: &Members<'_>,
+        desired: &Desired,
+    ) -> BTreeMap<ServiceId, String> {
         let stack = |id: &ServiceId| desired.services.get(id).and_then(|service| service.stack.as_deref());
-        let mut shared: BTreeMap<&ServiceId, (String, usize)> = BTreeMap::new();
-        for (host, members) in by_claim {
-            let claimed = host.map_or(Claimed::Default, Claimed::Host);
-            let Some(oldest) = members.first() else { continue };
-            let other = members.iter().find(|(id, _)| stack(id) != stack(oldest.0));
-            let Some(other) = other.filter(|_| self.about(claimed).next().is_none()) else { continue };
-            for (id, _) in members {
-                let (with, from) = if stack(id) == stack(oldest.0) { other } else { oldest };
-                let entry = shared.entry(id).or_insert_with(|| {
-                    let of = stack(with).map_or_else(|| "no stack".to_owned(), |stack| format!("the stack {stack:?}"));
-                    (format!("{claimed} is also claimed by the service {} of {of}", from.name), 0)
-                });
-                entry.1 += 1;
-            }
-        }
-        let told = |(id, (message, count)): (&ServiceId, (String, usize))| {
-            let more = if count > 1 { format!(" (and {} more like it)", count - 1) } else { String::new() };
-            (id.clone(), Problem::new(Code::SharedHost, message + &more))
+        let claimed = host.map_or(Claimed::Default, Claimed::Host);
+        let Some(oldest) = members.first() else { return BTreeMap::new() };
+        let other = members.iter().find(|(id, _)| stack(id) != stack(oldest.0));
+        let Some(other) = other.filter(|_| self.about(claimed).next().is_none()) else { return BTreeMap::new() };
+        let told = |(id, _): &(&ServiceId, &Contribution)| {
+            let (with, from) = if stack(id) == stack(oldest.0) { other } else { oldest };
+            let of = stack(with).map_or_else(|| "no stack".to_owned(), |stack| format!("the stack {stack:?}"));
+            ((*id).clone(), format!("{claimed} is also claimed by the service {} of {of}", from.name))
         };
-        shared.into_iter().map(told).collect()
+        members.iter().map(told).collect()
     }
+}
+
+/// The warning for a service that shares this with another stack, and so many claims more.
+pub(crate) fn shared_host(message: &str, more: usize) -> Problem {
+    let more = if more > 0 { format!(" (and {more} more like it)") } else { String::new() };
+    Problem::new(Code::SharedHost, format!("{message}{more}"))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use model::{Code, Report};
+use model::{Code, ServiceReport};
 
 /// Counts since the start, unless said otherwise.
 #[derive(Debug, Default)]
@@ -43,17 +43,23 @@ impl Counters {
         Code::ALL.iter().position(|one| *one == code).map_or(0, |index| read(&self.problems[index]))
     }
 
-    pub(crate) fn compiled(&self, took: Duration, report: &Report) {
+    pub(crate) fn compiled(&self, took: Duration) {
         self.compiles.fetch_add(1, Ordering::Relaxed);
         add(&self.compile_nanoseconds, took);
-        let mut now = [0; Code::ALL.len()];
-        for problem in report.services.values().flat_map(|about| about.problems.iter().chain(&about.warnings)) {
-            if let Some(index) = Code::ALL.iter().position(|one| *one == problem.code) {
-                now[index] += 1;
-            }
+    }
+
+    /// Counts what a service has now, in the place of what it had before.
+    pub(crate) fn reported(&self, before: Option<&ServiceReport>, now: Option<&ServiceReport>) {
+        let gauges = |about: Option<&ServiceReport>| {
+            let problems = about.into_iter().flat_map(|about| about.problems.iter().chain(&about.warnings));
+            let index = |code| Code::ALL.iter().position(|one| *one == code);
+            problems.filter_map(|problem| index(problem.code)).map(|index| &self.problems[index]).collect::<Vec<_>>()
+        };
+        for gauge in gauges(now) {
+            gauge.fetch_add(1, Ordering::Relaxed);
         }
-        for (gauge, value) in self.problems.iter().zip(now) {
-            gauge.store(value, Ordering::Relaxed);
+        for gauge in gauges(before) {
+            gauge.fetch_sub(1, Ordering::Relaxed);
         }
     }
 

@@ -10,44 +10,162 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::values::{Hsts, Path, RedirectTo};
-use model::{Code, Contribution, Group, Host, Problem, Route, RouteOptions, ServiceId, Tls, labels};
+use model::{
+    Code, Contribution, Contributions, CreatedAt, Desired, Group, Host, Problem, Route, RouteOptions, ServiceId, Tls,
+    labels,
+};
 
-/// What every service contributes.
-pub(crate) type Contributions = BTreeMap<ServiceId, Arc<Contribution>>;
+use crate::claims::{self, Claims};
+use crate::difference::changes;
 
-/// All groups of a cluster.
-#[derive(Debug, Default, PartialEq)]
-pub(crate) struct Grouped {
-    pub groups: Vec<Group>,
-    pub default_backend: Option<Group>,
-    /// What services say in vain, because an older one says something else.
-    pub conflicts: Vec<(ServiceId, Problem)>,
+/// All groups of a cluster, and what they are made of. What services contribute is folded in change by change: only what
+/// those services claim is answered anew.
+#[derive(Debug, Default)]
+pub(crate) struct Groups {
+    /// Who answers each host, and under `None` the default backend.
+    claims: BTreeMap<Option<Host>, Claim>,
+    /// The hosts of each answer.
+    by_answer: BTreeMap<Arc<Answer>, BTreeSet<Host>>,
+    /// Every host, with its group.
+    pub hosts: imbl::OrdMap<Host, Arc<Group>>,
+    pub default_backend: Option<Arc<Group>>,
+    /// What services are told: who shares their hosts unasked, and what they say in vain.
+    warnings: BTreeMap<ServiceId, Vec<Problem>>,
 }
 
-/// Groups what every service contributes. Nobody in it is [split over TLS](split_over_tls).
-pub(crate) fn group(mut by_claim: ByClaim<'_>) -> Grouped {
-    let default = by_claim.remove(&None);
-    let mut conflicts = Conflicts::default();
-    let mut by_answer: BTreeMap<(Answer, Option<&Host>), BTreeSet<Host>> = BTreeMap::new();
-    for (host, members) in by_claim.into_iter().filter_map(|(host, members)| Some((host?, members))) {
-        let answer = Answer::of(Some(host), &members, &mut conflicts);
-        // A host that is redirected to itself, in another scheme, is alone: nobody is redirected to where they are.
-        let itself = answer.redirect.as_ref().filter(|to| to.host == *host).map(|_| host);
-        by_answer.entry((answer, itself)).or_default().insert(host.clone());
+/// Who answers one host, and with what.
+#[derive(Debug, Default)]
+struct Claim {
+    members: BTreeMap<(CreatedAt, ServiceId), Arc<Contribution>>,
+    answer: Option<Arc<Answer>>,
+    conflicts: Conflicts,
+    /// Members that share it with another stack, which may not know of it.
+    shared: BTreeMap<ServiceId, String>,
+}
+
+/// What members say in vain, because an older one says something else: labels without effect, and why.
+type Conflicts = BTreeMap<ServiceId, Vec<(&'static str, String)>>;
+
+impl Groups {
+    /// Groups what every service contributes now. Nobody in it is [split over TLS](split_over_tls). `restacked` are
+    /// services that may have come into another stack. Returns who may be warned of something else than before.
+    pub fn fold(
+        &mut self,
+        before: &Contributions,
+        now: &Contributions,
+        restacked: &BTreeSet<ServiceId>,
+        desired: &Desired,
+        rules: &Claims,
+    ) -> BTreeSet<ServiceId> {
+        let (mut touched, mut told) = (BTreeSet::new(), BTreeSet::new());
+        for (id, before, now) in changes(before, now) {
+            for (from, claim) in before.into_iter().flat_map(|from| claims(from).map(move |claim| (from, claim))) {
+                let members = &mut self.claims.entry(claim.cloned()).or_default().members;
+                members.remove(&(from.created_at, id.clone()));
+                touched.insert(claim.cloned());
+            }
+            for (from, claim) in now.into_iter().flat_map(|from| claims(from).map(move |claim| (from, claim))) {
+                let members = &mut self.claims.entry(claim.cloned()).or_default().members;
+                members.insert((from.created_at, id.clone()), Arc::clone(from));
+                touched.insert(claim.cloned());
+            }
+            told.insert(id.clone());
+        }
+        let restacked = restacked.iter().filter_map(|id| now.get(id));
+        touched.extend(restacked.flat_map(|from| claims(from).map(|claim| claim.cloned())));
+        let mut regrouped = BTreeSet::new();
+        for claim in touched {
+            self.answer(claim, desired, rules, &mut regrouped, &mut told);
+        }
+        for answer in regrouped {
+            let Some(hosts) = self.by_answer.get(&answer) else { continue };
+            let group = Arc::new(answer.for_hosts(hosts.clone()));
+            self.hosts.extend(hosts.iter().map(|host| (host.clone(), Arc::clone(&group))));
+        }
+        for id in &told {
+            let warnings = now.get(id).map(|from| self.told(id, from)).unwrap_or_default();
+            match warnings.is_empty() {
+                true => self.warnings.remove(id),
+                false => self.warnings.insert(id.clone(), warnings),
+            };
+        }
+        told
     }
-    let mut groups: Vec<Group> = by_answer.into_iter().map(|((answer, _), hosts)| answer.for_hosts(hosts)).collect();
-    groups.sort_by(|one, other| one.first_host().cmp(other.first_host()));
-    let default_backend = default.map(|members| Answer::of(None, &members, &mut conflicts).for_hosts(BTreeSet::new()));
-    Grouped { groups, default_backend, conflicts: conflicts.told() }
+
+    /// What a service is told.
+    pub fn warnings(&self, id: &ServiceId) -> &[Problem] {
+        self.warnings.get(id).map_or(&[], Vec::as_slice)
+    }
+
+    /// Finds out anew how a claim is answered. Answers whose groups have to be made anew go into `regrouped`, the claim's
+    /// members into `told`.
+    fn answer(
+        &mut self,
+        claim: Option<Host>,
+        desired: &Desired,
+        rules: &Claims,
+        regrouped: &mut BTreeSet<Arc<Answer>>,
+        told: &mut BTreeSet<ServiceId>,
+    ) {
+        let Some(found) = self.claims.get_mut(&claim) else { return };
+        let members: Members<'_> = found.members.iter().map(|((_, id), from)| (id, &**from)).collect();
+        told.extend(members.iter().map(|(id, _)| (*id).clone()));
+        let mut conflicts = Conflicts::new();
+        let answer = (!members.is_empty()).then(|| Arc::new(Answer::of(claim.as_ref(), &members, &mut conflicts)));
+        let shared = rules.shared(claim.as_ref(), &members, desired);
+        let before = std::mem::replace(&mut found.answer, answer.clone());
+        (found.conflicts, found.shared) = (conflicts, shared);
+        if members.is_empty() {
+            self.claims.remove(&claim);
+        }
+        if before == answer {
+            return;
+        }
+        let Some(host) = claim else {
+            self.default_backend = answer.map(|answer| Arc::new(answer.for_hosts(BTreeSet::new())));
+            return;
+        };
+        if let Some(before) = before
+            && let Some(hosts) = self.by_answer.get_mut(&before)
+        {
+            hosts.remove(&host);
+            if hosts.is_empty() {
+                self.by_answer.remove(&before);
+            }
+            regrouped.insert(before);
+        }
+        match answer {
+            Some(answer) => {
+                self.by_answer.entry(Arc::clone(&answer)).or_default().insert(host);
+                regrouped.insert(answer);
+            }
+            None => drop(self.hosts.remove(&host)),
+        }
+    }
+
+    /// Each once a service, and a conflict once a label: a service may have a thousand hosts.
+    fn told(&self, id: &ServiceId, from: &Contribution) -> Vec<Problem> {
+        let at = |claim: Option<&Host>| self.claims.get(&claim.cloned());
+        let default_first = from.default_backend.then_some(None).into_iter().chain(from.hosts.iter().map(Some));
+        let mut shared = default_first.filter_map(|claim| at(claim)?.shared.get(id));
+        let mut told: Vec<Problem> =
+            shared.next().map(|first| claims::shared_host(first, shared.count())).into_iter().collect();
+        let mut conflicts: BTreeMap<&str, (&str, usize)> = BTreeMap::new();
+        for (label, message) in claims(from).filter_map(|claim| at(claim)?.conflicts.get(id)).flatten() {
+            conflicts.entry(label).or_insert((message, 0)).1 += 1;
+        }
+        told.extend(conflicts.into_iter().map(|(label, (message, count))| {
+            let more = if count > 1 { format!(" (and on {} more)", count - 1) } else { String::new() };
+            Problem::new(Code::Conflict, format!("{label} {message}{more}"))
+        }));
+        told
+    }
 }
 
 /// Services that ask for the other way of TLS than an older service on one of their hosts.
 pub(crate) fn split_over_tls(contributions: &Contributions) -> Vec<(ServiceId, Problem)> {
     let mut first: BTreeMap<Option<&Host>, (bool, &str)> = BTreeMap::new();
     let mut split = Vec::new();
-    if contributions.values().all(|from| from.options.host.tls.is_none()) {
-        return split;
-    }
     for (id, from) in oldest_first(contributions) {
         let Some(tls) = &from.options.host.tls else { continue };
         let passed = *tls == Tls::Passthrough;
@@ -82,20 +200,6 @@ pub(crate) fn claims(from: &Contribution) -> impl Iterator<Item = Option<&Host>>
     from.hosts.iter().map(Some).chain(from.default_backend.then_some(None))
 }
 
-/// Who answers each host, and under `None` the default backend; the oldest first.
-pub(crate) type ByClaim<'a> = BTreeMap<Option<&'a Host>, Members<'a>>;
-
-/// Sorts everybody by what they answer.
-pub(crate) fn by_claim(contributions: &Contributions) -> ByClaim<'_> {
-    let mut by_claim = ByClaim::new();
-    for (id, from) in oldest_first(contributions) {
-        for host in claims(from) {
-            by_claim.entry(host).or_default().push((id, from));
-        }
-    }
-    by_claim
-}
-
 /// Everybody by age.
 fn oldest_first(contributions: &Contributions) -> Members<'_> {
     let mut members: Members<'_> = contributions.iter().map(|(id, from)| (id, &**from)).collect();
@@ -104,8 +208,12 @@ fn oldest_first(contributions: &Contributions) -> Members<'_> {
 }
 
 /// A group without its hosts.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Answer {
+    /// The oldest of all who answer: mostly enough to tell two answers apart.
+    oldest: Option<ServiceId>,
+    /// A host that is redirected to itself, in another scheme, is alone: nobody is redirected to where they are.
+    itself: Option<Host>,
     tls: Option<Tls>,
     passthrough: Vec<ServiceId>,
     ssl_only: bool,
@@ -130,6 +238,8 @@ impl Answer {
         }
         let routes = by_path.into_iter().map(|(path, members)| route(host, path, &members, conflicts)).collect();
         Self {
+            oldest: members.first().map(|(id, _)| (*id).clone()),
+            itself: redirect.as_ref().filter(|to| host == Some(&to.host)).map(|to| to.host.clone()),
             ssl_only: ssl_only == Some(true) && tls.is_some(),
             hsts: hsts.filter(|_| matches!(tls, Some(Tls::Terminate { .. }))),
             tls,
@@ -139,9 +249,17 @@ impl Answer {
         }
     }
 
-    fn for_hosts(self, hosts: BTreeSet<Host>) -> Group {
-        let Self { tls, passthrough, ssl_only, hsts, redirect, routes } = self;
-        Group { hosts, tls, passthrough, ssl_only, hsts, redirect, routes }
+    fn for_hosts(&self, hosts: BTreeSet<Host>) -> Group {
+        let Self { oldest: _, itself: _, tls, passthrough, ssl_only, hsts, redirect, routes } = self;
+        Group {
+            hosts,
+            tls: tls.clone(),
+            passthrough: passthrough.clone(),
+            ssl_only: *ssl_only,
+            hsts: *hsts,
+            redirect: redirect.clone(),
+            routes: routes.clone(),
+        }
     }
 }
 
@@ -176,39 +294,14 @@ impl Said<'_, '_> {
         let (_, oldest, said) = saying.next()?;
         for (id, _, other) in saying {
             if other != said {
-                self.conflicts.note(id, label, oldest, self.host, self.path);
+                let path =
+                    self.path.filter(|path| !path.is_root()).map(|path| format!(" at {path}")).unwrap_or_default();
+                let (on, oldest) = (on(self.host), &oldest.name);
+                let why = format!("has no effect {on}{path}: the older service {oldest} says something else");
+                self.conflicts.entry((*id).clone()).or_default().push((label, why));
             }
         }
         Some(said)
-    }
-}
-
-/// Conflicts, each told once a service and label: a service may have a thousand hosts.
-#[derive(Default)]
-struct Conflicts(BTreeMap<(ServiceId, &'static str), (String, usize)>);
-
-impl Conflicts {
-    fn note(
-        &mut self,
-        id: &ServiceId,
-        label: &'static str,
-        oldest: &Contribution,
-        host: Option<&Host>,
-        path: Option<&Path>,
-    ) {
-        let entry = self.0.entry((id.clone(), label)).or_insert_with(|| {
-            let path = path.filter(|path| !path.is_root()).map(|path| format!(" at {path}")).unwrap_or_default();
-            (format!("has no effect {}{path}: the older service {} says something else", on(host), oldest.name), 0)
-        });
-        entry.1 += 1;
-    }
-
-    fn told(self) -> Vec<(ServiceId, Problem)> {
-        let told = |((id, label), (message, count)): ((ServiceId, &str), (String, usize))| {
-            let more = if count > 1 { format!(" (and on {} more)", count - 1) } else { String::new() };
-            (id, Problem::new(Code::Conflict, format!("{label} {message}{more}")))
-        };
-        self.0.into_iter().map(told).collect()
     }
 }
 

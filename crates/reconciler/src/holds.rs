@@ -168,7 +168,7 @@ impl<'a> Holds<'a> {
             None => Standing::Clear,
             Some(case) => Standing::Suspect {
                 reason: case.hold.reason.clone(),
-                last_good: self.last_good.services.get(id).map(|good| Arc::new(good.contribution.clone())),
+                last_good: self.last_good.services.get(id).map(|good| Arc::clone(&good.contribution)),
             },
         }
     }

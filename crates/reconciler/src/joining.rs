@@ -3,14 +3,13 @@
 //! join together, since fifty stacks that come at once must not cost fifty rollouts.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
-use model::{Contribution, Manifest, NetworkId, ServiceId};
+use model::{Contributions, Manifest, NetworkId, ServiceId};
 
 /// The services that have to wait, each with the network that joins first. None of them waits for the first
 /// generation, which has nothing to lose, nor where the proxies are on a fixed list of networks (do not ask then).
 pub(crate) fn waiting(
-    contributions: &BTreeMap<ServiceId, Arc<Contribution>>,
+    contributions: &Contributions,
     live: &Manifest,
     last_good: &Manifest,
 ) -> BTreeMap<ServiceId, NetworkId> {
@@ -34,7 +33,9 @@ pub(crate) fn waiting(
 
 #[cfg(test)]
 mod tests {
-    use model::{BackendMode, CreatedAt};
+    use std::sync::Arc;
+
+    use model::{BackendMode, Contribution, CreatedAt};
 
     use super::*;
     use crate::sample::{contribution, manifest};
@@ -92,7 +93,7 @@ mod tests {
             let of = |services: Services| -> Vec<(&str, Contribution)> {
                 services.iter().map(|(name, network, at)| (*name, on(name, network, *at))).collect()
             };
-            let wanted = of(wanted).into_iter().map(|(id, from)| (id.into(), Arc::new(from))).collect();
+            let wanted = of(wanted).into_iter().map(|(id, from)| (ServiceId::new(id), Arc::new(from))).collect();
             let found = waiting(&wanted, &manifest(&of(live)), &manifest(&of(last_good)));
             let expected = expected.iter().map(|(id, network)| ((*id).into(), (*network).into())).collect();
             assert_eq!(found, expected, "{what}");

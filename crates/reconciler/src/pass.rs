@@ -8,32 +8,44 @@ use std::sync::Arc;
 use driver::{Level, Next};
 use futures::FutureExt;
 use futures::future::select_all;
-use model::{ClusterName, Desired, Manifest, Problem, ProxySpec, Published, Report, ServiceId, Target};
+use model::{ClusterName, Desired, Manifest, Problem, ProxySpec, Published, Report, ServiceId, ServiceReports, Target};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::bundle::target;
+use crate::bundle::Bundler;
 use crate::check::Violation;
-use crate::compile::{Compiled, compile};
+use crate::compile::{Compiled, Compiler};
 use crate::counters::Counters;
+use crate::difference::{changes, sharing};
 use crate::nginx;
 use crate::settings::Settings;
 
 /// The reconciler's loop. A pass never fails: whatever is wrong is wrong with one service or one cluster, and
 /// stays there.
 pub struct Reconciler {
-    settings: Settings,
+    compiler: Compiler,
     desired: watch::Receiver<Option<Arc<Desired>>>,
     published: BTreeMap<ClusterName, watch::Receiver<Option<Published>>>,
     targets: BTreeMap<ClusterName, watch::Sender<Option<Arc<Target>>>>,
     report: watch::Sender<Option<Arc<Report>>>,
     counters: Arc<Counters>,
+    bundlers: BTreeMap<ClusterName, Bundler>,
     /// The specs and setups that were dealt with: what is the same is not made, or found broken, anew.
     made: BTreeMap<ClusterName, (ProxySpec, nginx::Settings)>,
+    /// The manifests that were read last.
+    manifests: BTreeMap<ClusterName, [Read; 2]>,
     /// The setups that are kept, and that is in the log already.
     kept_setups: BTreeMap<ClusterName, String>,
-    /// The problems that are in the log already.
+    /// What was reported last, and those of its problems that are in the log already.
+    reports: ServiceReports,
     logged: BTreeMap<ServiceId, Vec<Problem>>,
+}
+
+/// A manifest that was read, and what stands for it here.
+#[derive(Clone)]
+struct Read {
+    manifest: Arc<Manifest>,
+    known: Arc<Manifest>,
 }
 
 impl Reconciler {
@@ -47,15 +59,20 @@ impl Reconciler {
         report: watch::Sender<Option<Arc<Report>>>,
         counters: Arc<Counters>,
     ) -> Self {
+        let bundlers =
+            settings.clusters.keys().map(|cluster| (cluster.clone(), Bundler::new(cluster.clone()))).collect();
         Self {
-            settings,
+            compiler: Compiler::new(settings),
             desired,
             published,
             targets,
             report,
             counters,
+            bundlers,
             made: BTreeMap::new(),
+            manifests: BTreeMap::new(),
             kept_setups: BTreeMap::new(),
+            reports: ServiceReports::new(),
             logged: BTreeMap::new(),
         }
     }
@@ -65,14 +82,18 @@ impl Reconciler {
             tracing::debug!("nothing to do: what the cluster asks for is not known yet");
             return;
         };
-        let published: BTreeMap<ClusterName, Published> = self
+        let published: Vec<(ClusterName, Published)> = self
             .published
             .iter_mut()
             .filter_map(|(cluster, published)| Some((cluster.clone(), published.borrow_and_update().clone()?)))
             .collect();
+        let published: BTreeMap<ClusterName, Published> = published
+            .into_iter()
+            .map(|(cluster, published)| (cluster.clone(), self.known(cluster, published)))
+            .collect();
         let started = Instant::now();
-        let Compiled { specs, mut setups, report } = compile(&desired, &published, &self.settings);
-        self.counters.compiled(started.elapsed(), &report);
+        let Compiled { specs, mut setups, report } = self.compiler.compile(&desired, &published);
+        self.counters.compiled(started.elapsed());
         for (cluster, spec) in specs {
             let live = match published.get(&cluster) {
                 Some(Published::Live { manifest, .. }) => Some(&**manifest),
@@ -83,6 +104,10 @@ impl Reconciler {
         }
         self.log_kept_setups(&report);
         self.log_problems(&desired, &report);
+        for (_, before, now) in changes(&self.reports, &report.services) {
+            self.counters.reported(before.map(|about| &**about), now.map(|about| &**about));
+        }
+        self.reports.clone_from(&report.services);
         self.report.send_if_modified(|current| {
             let differs = current.as_deref() != Some(&report);
             if differs {
@@ -90,6 +115,28 @@ impl Reconciler {
             }
             differs
         });
+    }
+
+    /// What is published, in manifests that share what is the same with what was made here. One that the actuator read
+    /// back from the cluster is made of other values, and would be compared service by service in every pass.
+    fn known(&mut self, cluster: ClusterName, published: Published) -> Published {
+        let (Published::Live { manifest, last_good, holds }, Some(bundler)) = (&published, self.bundlers.get(&cluster))
+        else {
+            return published;
+        };
+        let before = self.manifests.remove(&cluster);
+        let read = [manifest, last_good].map(|manifest| {
+            let seen = before.iter().flatten().find(|read| Arc::ptr_eq(&read.manifest, manifest));
+            seen.cloned().unwrap_or_else(|| {
+                let services = sharing(bundler.publications(), &manifest.services);
+                let known = Arc::new(Manifest { services, ..Manifest::clone(manifest) });
+                Read { manifest: Arc::clone(manifest), known }
+            })
+        });
+        let [manifest, last_good] = read.each_ref().map(|read| Arc::clone(&read.known));
+        let known = Published::Live { manifest, last_good, holds: holds.clone() };
+        self.manifests.insert(cluster, read);
+        known
     }
 
     /// Makes the target of one cluster, unless it comes from the same spec as the last one.
@@ -101,13 +148,15 @@ impl Reconciler {
         desired: &Desired,
         live: Option<&Manifest>,
     ) {
-        let Some(sender) = self.targets.get(&cluster) else { return };
+        let (Some(sender), Some(bundler)) = (self.targets.get(&cluster), self.bundlers.get_mut(&cluster)) else {
+            return;
+        };
         if self.made.get(&cluster) == Some(&made) {
             return;
         }
         let (spec, setup) = &made;
         let started = Instant::now();
-        match target(spec, setup, report, desired, live) {
+        match bundler.target(spec, setup, report, desired, live) {
             Err(violations) => {
                 self.counters.violated();
                 let violations = violations.iter().map(Violation::to_string).collect::<Vec<_>>().join("; ");
@@ -155,26 +204,25 @@ impl Reconciler {
     /// Logs each problem that was found here when it appears or changes. Problems of the labels themselves are
     /// the observer's to log.
     fn log_problems(&mut self, desired: &Desired, report: &Report) {
-        let mut now = BTreeMap::new();
-        for (id, about) in &report.services {
-            let Some(service) = desired.services.get(id).filter(|service| service.asked.is_ok()) else { continue };
+        for (id, _, about) in changes(&self.reports, &report.services) {
+            let logged = self.logged.remove(id).unwrap_or_default();
+            let service = desired.services.get(id).filter(|service| service.asked.is_ok());
+            let (Some(about), Some(service)) = (about, service) else { continue };
             let ours: Vec<Problem> = about
                 .problems
                 .iter()
                 .chain(about.warnings.iter().filter(|warning| !service.warnings.contains(warning)))
                 .cloned()
                 .collect();
-            let before = self.logged.get(id).map_or(&[][..], Vec::as_slice);
-            for problem in ours.iter().filter(|problem| !before.contains(problem)) {
+            for problem in ours.iter().filter(|problem| !logged.contains(problem)) {
                 tracing::warn!(service = %about.name, code = %problem.code, verdict = about.verdict.as_str(), "{problem}");
             }
             if !ours.is_empty() {
-                now.insert(id.clone(), ours);
-            } else if !before.is_empty() {
+                self.logged.insert(id.clone(), ours);
+            } else if !logged.is_empty() {
                 tracing::info!(service = %about.name, verdict = about.verdict.as_str(), "its problems are solved");
             }
         }
-        self.logged = now;
     }
 }
 
@@ -203,7 +251,7 @@ async fn changed<T: Send + Sync>(receiver: &mut watch::Receiver<T>) {
 
 impl fmt::Debug for Reconciler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reconciler").field("clusters", &self.settings.clusters.keys()).finish_non_exhaustive()
+        f.debug_struct("Reconciler").field("clusters", &self.bundlers.keys()).finish_non_exhaustive()
     }
 }
 

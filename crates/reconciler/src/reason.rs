@@ -1,44 +1,39 @@
 //! Why a generation is made, in words for the manifest, the log and `docker config ls`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Contribution, Desired, Manifest, NetworkId, ProxySpec, Report, ServiceId, Verdict};
+use model::{Contribution, Desired, Manifest, NetworkId, Publications, Report, ServiceId, Verdict};
+
+use crate::difference::changes;
 
 /// So many changes are told one by one; a longer list helps nobody on call.
 const TOLD: usize = 3;
 
-/// What is different between what is live and the new spec.
-pub fn reason(live: Option<&Manifest>, spec: &ProxySpec, report: &Report, desired: &Desired) -> String {
+/// What is different between what is live and what is to be published.
+pub(crate) fn reason(live: Option<&Manifest>, published: &Publications, report: &Report, desired: &Desired) -> String {
     let Some(live) = live else {
-        return match spec.contributions.len() {
+        return match published.len() {
             0 => "the first generation: nothing is published yet".to_owned(),
             count => format!("the first generation: {} published", counted(count, "service")),
         };
     };
-    let mut changes = Vec::new();
-    for (id, publication) in &live.services {
-        let (old, new) = (&publication.contribution, spec.contributions.get(id));
-        match new {
-            Some(new) if **new == *old => {}
-            Some(new) => changes.push(changed(old, new, desired)),
-            None => changes.push(withdrawn(id, old, report)),
-        }
-    }
-    for (id, new) in &spec.contributions {
-        if !live.services.contains_key(id) {
-            changes.push(format!("service {} published", new.name));
-        }
-    }
+    let changes: Vec<Change<'_>> = changes(&live.services, published)
+        .map(|(id, old, new)| (id, old.map(|old| &*old.contribution), new.map(|new| &*new.contribution)))
+        .filter(|(_, old, new)| old != new)
+        .collect();
+    // What changed or went comes before what came.
+    let (came, other): (Vec<_>, Vec<_>) = changes.iter().partition(|(_, old, _)| old.is_none());
     if changes.is_empty() {
         return "the settings of the proxy changed".to_owned();
     }
+    let told = other.into_iter().chain(came).take(TOLD).map(|change| told(change, report, desired));
     let count = changes.len();
     let mut text = if count > 1 { format!("{}: ", counted(count, "change")) } else { String::new() };
-    text.push_str(&changes.iter().take(TOLD).map(String::as_str).collect::<Vec<_>>().join("; "));
+    text.push_str(&told.collect::<Vec<_>>().join("; "));
     if count > TOLD {
         text.push_str(&format!("; and {} more", count - TOLD));
     }
-    let joined = joined(live, spec);
+    let joined = joined(live, &changes);
     if !joined.is_empty() {
         let names: Vec<&str> = joined.iter().map(|(network, _)| network_name(desired, network)).collect();
         let services: BTreeSet<&str> = joined.iter().map(|(_, service)| *service).collect();
@@ -47,6 +42,18 @@ pub fn reason(live: Option<&Manifest>, spec: &ProxySpec, report: &Report, desire
         text.push_str(&format!("; {plural} {} joined for {}", names.join(", "), services.join(", ")));
     }
     text
+}
+
+/// A service with what it contributed and what it contributes, which is not the same.
+type Change<'a> = (&'a ServiceId, Option<&'a Contribution>, Option<&'a Contribution>);
+
+fn told((id, old, new): &Change<'_>, report: &Report, desired: &Desired) -> String {
+    match (old, new) {
+        (Some(old), Some(new)) => changed(old, new, desired),
+        (Some(old), None) => withdrawn(id, old, report),
+        (None, Some(new)) => format!("service {} published", new.name),
+        (None, None) => String::new(),
+    }
 }
 
 fn withdrawn(id: &ServiceId, old: &Contribution, report: &Report) -> String {
@@ -102,15 +109,16 @@ fn changed(old: &Contribution, new: &Contribution, desired: &Desired) -> String 
     if parts.is_empty() { format!("{name} changed") } else { parts.join(", ") }
 }
 
-/// The networks that nothing live uses, each with the first service that needs it.
-fn joined<'a>(live: &Manifest, spec: &'a ProxySpec) -> Vec<(&'a NetworkId, &'a str)> {
-    let used: BTreeSet<&NetworkId> =
-        live.services.values().filter_map(|service| service.contribution.network.as_ref()).collect();
+/// The networks that nothing live uses, each with the first service that needs it: one that changed.
+fn joined<'a>(live: &Manifest, changes: &[Change<'a>]) -> Vec<(&'a NetworkId, &'a str)> {
     let mut joined: Vec<(&NetworkId, &str)> = Vec::new();
-    for from in spec.contributions.values() {
-        let Some(needed) = &from.network else { continue };
-        if !used.contains(needed) && joined.iter().all(|(network, _)| *network != needed) {
-            joined.push((needed, &from.name));
+    let mut used: BTreeMap<&NetworkId, bool> = BTreeMap::new();
+    for (_, old, new) in changes {
+        let Some((needed, new)) = new.and_then(|new| Some((new.network.as_ref()?, new))) else { continue };
+        let is_used = || live.services.values().any(|live| live.contribution.network.as_ref() == Some(needed));
+        let stays = old.is_some_and(|old| old.network == new.network);
+        if !stays && !*used.entry(needed).or_insert_with(is_used) && joined.iter().all(|(other, _)| *other != needed) {
+            joined.push((needed, &new.name));
         }
     }
     joined
@@ -126,24 +134,31 @@ fn counted(count: usize, noun: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use model::{Published, Service};
-    use std::collections::BTreeMap;
     use std::sync::Arc;
 
+    use model::{Published, Service};
+
     use super::*;
-    use crate::bundle::bundle;
-    use crate::sample::{desired, main_cluster, nothing_published, request, settings, tasks_service, vip_service};
-    use crate::{compile, nginx};
+    use crate::sample::{desired, main_cluster, request, settings, tasks_service, vip_service};
+    use crate::{compile, target};
+
+    /// The manifest of some services, where this is published.
+    fn manifest(services: Vec<Service>, published: &Published) -> Arc<Manifest> {
+        let desired = desired(services);
+        let compiled = compile(&desired, &BTreeMap::from([(main_cluster(), published.clone())]), &settings());
+        let live = match published {
+            Published::Live { manifest, .. } => Some(&**manifest),
+            _ => None,
+        };
+        let (spec, setup) = (&compiled.specs[&main_cluster()], &compiled.setups[&main_cluster()]);
+        target(spec, setup, &compiled.report, &desired, live).unwrap().manifest
+    }
 
     /// The reason of the step from one set of services to another.
     fn step(before: Vec<Service>, after: Vec<Service>) -> String {
-        let compiled = compile(&desired(before), &nothing_published(), &settings());
-        let spec = &compiled.specs[&main_cluster()];
-        let live = bundle(spec, &nginx::Settings::default(), String::new(), &compiled.report, None).manifest;
-        let published = Published::Live { manifest: Arc::clone(&live), last_good: Arc::clone(&live), holds: vec![] };
-        let after = desired(after);
-        let compiled = compile(&after, &BTreeMap::from([(main_cluster(), published)]), &settings());
-        reason(Some(&live), &compiled.specs[&main_cluster()], &compiled.report, &after)
+        let live = manifest(before, &Published::Nothing);
+        let published = Published::Live { manifest: Arc::clone(&live), last_good: live, holds: vec![] };
+        manifest(after, &published).reason.clone()
     }
 
     #[test]
@@ -204,9 +219,6 @@ mod tests {
 
     #[test]
     fn the_first_generation_says_so() {
-        let empty = desired([]);
-        let compiled = compile(&empty, &nothing_published(), &settings());
-        let text = reason(None, &compiled.specs[&main_cluster()], &compiled.report, &empty);
-        assert_eq!(text, "the first generation: nothing is published yet");
+        assert_eq!(manifest(vec![], &Published::Nothing).reason, "the first generation: nothing is published yet");
     }
 }

@@ -127,9 +127,9 @@ pub(crate) fn manifest(services: &[(&str, Contribution)]) -> Manifest {
                 let publication = Publication {
                     fragment: contribution.digest(),
                     reason: String::new(),
-                    contribution: contribution.clone(),
+                    contribution: Arc::new(contribution.clone()),
                 };
-                (ServiceId::new(*id), publication)
+                (ServiceId::new(*id), Arc::new(publication))
             })
             .collect(),
     }

@@ -44,7 +44,7 @@ impl Look<'_> {
             let held = self.bundle_hold(*generation, settings)?;
             let services = stored.manifest.as_ref().map(|manifest| &manifest.services);
             let fragments = services.into_iter().flatten().map(|(id, publication)| {
-                let Contribution { network, secrets, .. } = &publication.contribution;
+                let Contribution { network, secrets, .. } = &*publication.contribution;
                 let named = secrets.iter().any(|(name, id)| SecretMount::new(name, id).is_named_in(&held.reason));
                 let named = named.then(|| publication.contribution.secrets_digest());
                 (id.clone(), Fragment { digest: publication.fragment, network: network.clone(), named })

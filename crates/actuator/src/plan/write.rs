@@ -52,7 +52,7 @@ impl Look<'_> {
         };
         let mut wanted: Vec<(String, NewConfig)> = Vec::new();
         for (path, file) in &bundle.files {
-            wanted.push((path.clone(), new_file(self.settings, &file.content, file.digest)));
+            wanted.push((path.to_string(), new_file(self.settings, &file.content, file.digest)));
         }
         let mounted = live.filter(|live| live.attempt.generation == generation).map(|live| &live.mounts.files);
         let parts: Vec<_> = mounted.into_iter().flatten().filter(|(path, _)| is_manifest_path(path)).collect();
@@ -132,8 +132,10 @@ pub(super) fn kind_of(from: Option<Rolled<'_>>, to: Rolled<'_>) -> Kind {
     let same = manifest.services.len() == to.2.services.len()
         && manifest.services.iter().all(|(id, old)| {
             to.2.services.get(id).is_some_and(|new| {
-                let endpoints = new.contribution.endpoints.clone();
-                Contribution { endpoints, ..old.contribution.clone() } == new.contribution
+                let endpoints = || new.contribution.endpoints.clone();
+                old.contribution == new.contribution
+                    || Contribution { endpoints: endpoints(), ..Contribution::clone(&old.contribution) }
+                        == *new.contribution
             })
         });
     if same { Kind::Tasks } else { Kind::Service }

@@ -452,7 +452,9 @@ async fn rollouts_are_counted_by_what_they_were_for() {
     bundle.files.insert("/etc/nginx/routes.conf".into(), model::File::new(b"other tasks".to_vec()));
     let manifest = Arc::make_mut(&mut bundle.manifest);
     manifest.generation = Bundle::digest(&bundle.files, &bundle.networks, &bundle.secrets);
-    manifest.services.values_mut().next().unwrap().contribution.endpoints.insert("10.0.0.10:8080".parse().unwrap());
+    let published = manifest.services.get_mut(&model::ServiceId::new("id-demo")).unwrap();
+    let contribution = &mut Arc::make_mut(published).contribution;
+    Arc::make_mut(contribution).endpoints.insert("10.0.0.10:8080".parse().unwrap());
     bench.aim(&tasks);
     bench.until_in_step().await;
     bench.settings.proxy.env.insert("A".into(), "1".into());

@@ -252,7 +252,7 @@ proptest! {
             let service = swarm.raw_service(PROXY).await.unwrap().unwrap();
             let mounts = crate::spec::Mounts::read(&service.spec);
             for path in wanted.bundle.files.keys() {
-                assert!(mounts.files.contains_key(path), "{path}");
+                assert!(mounts.files.contains_key(&**path), "{path}");
             }
             assert_eq!(mounts.networks, wanted.bundle.networks);
             let needed = needed(&service);

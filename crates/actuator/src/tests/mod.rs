@@ -44,7 +44,7 @@ fn settings() -> Settings {
 
 /// A bundle with one file for all, one for the routes, and a route per name and network.
 fn target(reason: &str, routes: &[(&str, &NetworkId)]) -> Target {
-    let mut services = BTreeMap::new();
+    let mut services = model::Publications::new();
     let mut text = String::from("# routes\n");
     for (name, network) in routes {
         let contribution = Contribution {
@@ -59,12 +59,13 @@ fn target(reason: &str, routes: &[(&str, &NetworkId)]) -> Target {
             secrets: model::Secrets::new(),
         };
         text.push_str(&format!("{name}\n"));
-        let publication = Publication { fragment: contribution.digest(), reason: "has run".into(), contribution };
+        let (fragment, contribution) = (contribution.digest(), Arc::new(contribution));
+        let publication = Arc::new(Publication { fragment, reason: "has run".into(), contribution });
         services.insert(ServiceId::new(format!("id-{name}")), publication);
     }
-    let files = BTreeMap::from([
-        ("/etc/nginx/nginx.conf".to_owned(), File::new(b"events {}\n".to_vec())),
-        ("/etc/nginx/routes.conf".to_owned(), File::new(text.into_bytes())),
+    let files = model::Files::from_iter([
+        (Arc::from("/etc/nginx/nginx.conf"), File::new(b"events {}\n".to_vec())),
+        (Arc::from("/etc/nginx/routes.conf"), File::new(text.into_bytes())),
     ]);
     let networks: BTreeSet<NetworkId> = routes.iter().map(|(_, network)| (*network).clone()).collect();
     let generation = Bundle::digest(&files, &networks, &BTreeSet::new());

@@ -30,76 +30,92 @@ fn spec() -> ProxySpec {
     compile(&desired, &nothing_published(), &settings()).specs.remove(&main_cluster()).unwrap()
 }
 
-fn group<'a>(spec: &'a mut ProxySpec, first: &str) -> &'a mut Group {
-    spec.groups.iter_mut().find(|group| group.first_host().as_str() == first).unwrap()
+fn host(host: &str) -> Host {
+    Host::parse(host).unwrap()
+}
+
+/// Changes a group that has one host.
+fn change(spec: &mut ProxySpec, host: &str, change: impl FnOnce(&mut Group)) {
+    change(Arc::make_mut(spec.hosts.get_mut(&self::host(host)).unwrap()));
 }
 
 #[test]
 fn a_compiled_spec_keeps_every_law() {
-    assert_eq!(spec().groups.len(), 4);
+    assert_eq!(spec().groups().count(), 4);
     assert_eq!(check(&spec()), Ok(()));
 }
 
 #[test]
 fn each_law_is_noticed_when_broken() {
     type Break = fn(&mut ProxySpec);
-    let cases: [(Break, &str); 21] = [
-        (|spec| spec.endpoints.get_mut(&"a".into()).unwrap().clear(), "the service a is named and has no endpoint"),
+    let cases: [(Break, &str); 20] = [
         (
-            |spec| drop(spec.endpoints.remove(&"b".into())),
+            |spec| Arc::make_mut(spec.endpoints.get_mut(&ServiceId::new("a")).unwrap()).clear(),
+            "the service a is named and has no endpoint",
+        ),
+        (
+            |spec| drop(spec.endpoints.remove(&ServiceId::new("b"))),
             "the endpoints of the service b are not those of its contribution",
         ),
-        (|spec| group(spec, "a.local").routes[0].services.clear(), "nobody answers the hosts of the group {a.local}"),
-        (|spec| group(spec, "t.local").routes.clear(), "nobody answers the hosts of the group {t.local}"),
-        (|spec| group(spec, "a.local").hosts.clear(), "a group has no host"),
         (
-            |spec| {
-                let hosts = group(spec, "b.local").hosts.clone();
-                group(spec, "a.local").hosts = hosts;
-            },
-            "the host b.local is in two groups",
+            |spec| change(spec, "a.local", |group| group.routes[0].services.clear()),
+            "nobody answers the hosts of the group {a.local}",
+        ),
+        (
+            |spec| change(spec, "t.local", |group| group.routes.clear()),
+            "nobody answers the hosts of the group {t.local}",
+        ),
+        (
+            |spec| change(spec, "a.local", |group| group.hosts.clear()),
+            "the host a.local is answered by a group that is not its own",
+        ),
+        (
+            |spec| change(spec, "a.local", |group| group.hosts.extend([host("b.local")])),
+            "the host b.local is answered by a group that is not its own",
         ),
         (
             |spec| {
-                let mut twin = group(spec, "a.local").clone();
-                twin.hosts = BTreeSet::from([Host::parse("z.local").unwrap()]);
-                spec.groups.push(twin);
+                let mut twin = spec.hosts[&host("a.local")].clone();
+                Arc::make_mut(&mut twin).hosts = BTreeSet::from([host("b.local")]);
+                spec.hosts.insert(host("b.local"), twin);
             },
-            "the groups of a.local and z.local differ in their hosts only",
+            "the groups of a.local and b.local differ in their hosts only",
         ),
         (
-            |spec| spec.default_backend.as_mut().unwrap().hosts = BTreeSet::from([Host::parse("z.local").unwrap()]),
+            |spec| Arc::make_mut(spec.default_backend.as_mut().unwrap()).hosts = BTreeSet::from([host("z.local")]),
             "the default backend has the hosts {z.local}",
         ),
-        (|spec| spec.groups.swap(0, 1), "the groups are not in the order of their first hosts"),
         (
-            |spec| group(spec, "p.local").tls = None,
+            |spec| change(spec, "p.local", |group| group.tls = None),
             "the group of {p.local} does not know whether its TLS is passed through",
         ),
         (
-            |spec| group(spec, "a.local").tls = Some(Tls::Passthrough),
+            |spec| change(spec, "a.local", |group| group.tls = Some(Tls::Passthrough)),
             "the group of {a.local} does not know whether its TLS is passed through",
         ),
-        (|spec| group(spec, "a.local").ssl_only = true, "the group of {a.local} has options of TLS and no TLS"),
         (
-            |spec| group(spec, "p.local").hsts = Some("600".parse().unwrap()),
+            |spec| change(spec, "a.local", |group| group.ssl_only = true),
+            "the group of {a.local} has options of TLS and no TLS",
+        ),
+        (
+            |spec| change(spec, "p.local", |group| group.hsts = Some("600".parse().unwrap())),
             "the group of {p.local} has options of TLS and no TLS",
         ),
-        (|spec| group(spec, "t.local").routes.reverse(), "the paths of the group {t.local} are not in order"),
         (
-            |spec| {
-                let twice = group(spec, "a.local").routes[0].clone();
-                group(spec, "a.local").routes.push(twice);
-            },
+            |spec| change(spec, "t.local", |group| group.routes.reverse()),
+            "the paths of the group {t.local} are not in order",
+        ),
+        (
+            |spec| change(spec, "a.local", |group| group.routes.push(group.routes[0].clone())),
             "the paths of the group {a.local} are not in order",
         ),
         (
-            |spec| group(spec, "b.local").routes[0].services.reverse(),
+            |spec| change(spec, "b.local", |group| group.routes[0].services.reverse()),
             "the services [b, a] are not in the order of their creation",
         ),
         (|spec| spec.default_backend = None, "what the service c contributes is not what the groups say"),
         (
-            |spec| group(spec, "t.local").routes[1].path = "/elsewhere".parse().unwrap(),
+            |spec| change(spec, "t.local", |group| group.routes[1].path = "/elsewhere".parse().unwrap()),
             "what the service u contributes is not what the groups say",
         ),
         (
@@ -112,7 +128,7 @@ fn each_law_is_noticed_when_broken() {
         ),
         (
             |spec| {
-                let long = Arc::make_mut(spec.contributions.get_mut(&"a".into()).unwrap());
+                let long = Arc::make_mut(spec.contributions.get_mut(&ServiceId::new("a")).unwrap());
                 long.hosts = (0..20_000).map(|n| Host::parse(&format!("host-{n}.example.org")).unwrap()).collect();
             },
             "the group of {a.local} is larger than a file may be",

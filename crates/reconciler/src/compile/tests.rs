@@ -1,9 +1,13 @@
 use std::fmt::Write as _;
 use std::num::NonZeroU16;
 
-use model::{AtNode, BackendMode, Backends, CreatedAt, Digest, Fragment, Network, Route, Scale, Shortage};
+use model::{
+    AtNode, BackendMode, Backends, Code, Contribution, CreatedAt, Digest, Fragment, Hold, Manifest, Network, Problem,
+    Route, Scale, ServiceReport, Shortage, Verdict,
+};
 
 use super::*;
+use crate::ClusterSettings;
 use crate::check::check;
 use crate::sample::{
     contribution, desired, main_cluster, manifest, nothing_published, request, settings, tasks_service, vip_service,
@@ -28,7 +32,7 @@ fn shown(compiled: &Compiled) -> String {
         let servers = |services: &[ServiceId]| {
             services.iter().map(|id| format!("{id} {:?}", spec.endpoints[id])).collect::<Vec<_>>().join(", ")
         };
-        for group in &spec.groups {
+        for group in spec.groups() {
             for Route { path, services, .. } in &group.routes {
                 let below = if path.is_root() { String::new() } else { format!(" {path}") };
                 let _ = writeln!(text, "  {:?}{below} -> {}", group.hosts, servers(services));
@@ -252,7 +256,7 @@ fn a_setup_that_failed_is_left_out_and_the_services_that_came_with_it_are_heard(
         let compiled = compile(&desired(vec![service()]), &published, &settings);
         let setup = compiled.setups[&main_cluster()].clone();
         assert_eq!(compiled.report.kept_setups.contains_key(&main_cluster()), setup == good);
-        (setup == good, compiled.report.services[&"new".into()].verdict.as_str())
+        (setup == good, compiled.report.services[&ServiceId::new("new")].verdict.as_str())
     };
     assert_eq!(check_with(vec![]), (false, "routed"));
     assert_eq!(check_with(vec![hold(&bad, false)]), (true, "routed"));
@@ -407,10 +411,10 @@ fn a_service_at_its_nodes_needs_no_network_and_nothing_of_networks_concerns_it()
         let compiled = compile(&crowded(services.clone(), &["full"]), &published, &settings);
         let spec = &compiled.specs[&main_cluster()];
         assert_eq!((check(spec), spec.networks.len()), (Ok(()), 0));
-        let about = &compiled.report.services[&"direct".into()];
+        let about = &compiled.report.services[&ServiceId::new("direct")];
         assert!(about.at_nodes && about.network.is_none() && about.problems.is_empty(), "{about:?}");
-        assert_eq!(spec.endpoints[&"direct".into()], ["172.20.0.4:32768".parse().unwrap()].into());
-        let Verdict::Waiting { reason } = &compiled.report.services[&"lost".into()].verdict else { panic!() };
+        assert_eq!(*spec.endpoints[&ServiceId::new("direct")], ["172.20.0.4:32768".parse().unwrap()].into());
+        let Verdict::Waiting { reason } = &compiled.report.services[&ServiceId::new("lost")].verdict else { panic!() };
         assert_eq!(reason, "no task is reached at its node: the address of its node is not known");
     }
 }
@@ -486,4 +490,5 @@ fn after_a_failed_join_networks_join_one_at_a_time_and_services_that_move_are_se
 }
 
 mod laws;
+mod memory;
 mod options;

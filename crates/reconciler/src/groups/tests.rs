@@ -17,10 +17,12 @@ fn services(all: Vec<(&str, &str, Value)>) -> Contributions {
 }
 
 fn shown(contributions: &Contributions) -> String {
-    let Grouped { groups, default_backend, conflicts } = group(by_claim(contributions));
+    let mut groups = Groups::default();
+    groups.fold(&Contributions::new(), contributions, &BTreeSet::new(), &Desired::default(), &Claims::default());
     let mut text = String::new();
-    for group in groups.iter().chain(&default_backend) {
-        let Group { hosts, tls, passthrough, ssl_only, hsts, redirect, routes } = group;
+    let of_hosts = groups.hosts.iter().filter(|(host, group)| *host == group.first_host()).map(|(_, group)| group);
+    for group in of_hosts.chain(&groups.default_backend) {
+        let Group { hosts, tls, passthrough, ssl_only, hsts, redirect, routes } = &**group;
         let mut said = vec![format!("{hosts:?}")];
         said.extend(tls.iter().map(|tls| format!("tls {}", json!(tls))));
         said.extend(ssl_only.then(|| "TLS only".to_owned()));
@@ -35,7 +37,7 @@ fn shown(contributions: &Contributions) -> String {
             let _ = writeln!(text, "{}", format!("  {path} -> {services:?} {options}").trim_end());
         }
     }
-    for (id, problem) in conflicts {
+    for (id, problem) in groups.warnings.iter().flat_map(|(id, told)| told.iter().map(move |problem| (id, problem))) {
         assert_eq!(problem.code, Code::Conflict);
         let _ = writeln!(text, "{id}: {problem}");
     }

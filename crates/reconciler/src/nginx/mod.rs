@@ -8,7 +8,7 @@ mod writer;
 
 pub use command::{REFUSAL, UNRESOLVED, check_command};
 pub use render::{COMMAND, HEALTH_PORT, MAIN_FILE, ROUTES_DIRECTORY, render};
-pub(crate) use render::{PIECE_LIMIT, weight};
+pub(crate) use render::{PIECE_LIMIT, Rendered, weight};
 pub use settings::{
     AccessLog, ErrorLogLevel, ExtraLines, Forwarded, InvalidSetting, LargeHeaderBuffers, Settings, TlsProtocol, Workers,
 };

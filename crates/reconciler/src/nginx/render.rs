@@ -14,11 +14,14 @@ mod routes;
 mod streams;
 mod upstreams;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Contribution, Options, ProxySpec};
+use model::values::CookieName;
+use model::{Contribution, File, Files, Group, Host, Options, ProxySpec, Shards, Sticky};
 
 use super::settings::Settings;
+use crate::difference::Difference;
+use crate::tally::Tally;
 
 /// How the proxy's container starts nginx. It goes with [`MAIN_FILE`], which holds `daemon off;`: no second one
 /// may come from an image's entrypoint. `-e` keeps nginx from opening a log file before it has read anything.
@@ -62,24 +65,120 @@ pub(crate) fn weight(contribution: &Contribution) -> usize {
 
 /// The text of every file, by its path.
 pub fn render(spec: &ProxySpec, settings: &Settings) -> BTreeMap<String, String> {
-    let passed = spec.groups.iter().chain(&spec.default_backend).any(|group| !group.passthrough.is_empty());
-    let layout = Layout { settings, passthrough: passed };
-    let mut routes: BTreeMap<String, String> = spec
-        .groups
-        .iter()
-        .map(|group| (group.first_host().as_str().to_owned(), routes::group_text(group, spec, &layout)))
-        .filter(|(_, text)| !text.is_empty())
-        .collect();
-    // No host holds a parenthesis.
-    routes.insert("(default)".to_owned(), routes::default_text(spec, &layout));
-    let mut files = sharded("routes", "conf", routes);
-    if layout.passthrough {
-        let (upstreams, names) = streams::texts(spec, settings);
-        files.extend(sharded("streams", "conf", upstreams));
-        files.extend(sharded("passthrough", "map", names));
+    let mut rendered = Rendered::new(settings.clone());
+    let nothing = ProxySpec::empty(spec.cluster.clone());
+    let files = rendered.follow(&nothing, spec, &Difference::between(&nothing, spec));
+    let text = |file: &File| String::from_utf8_lossy(&file.content).into_owned();
+    files.iter().map(|(path, file)| (path.to_string(), text(file))).collect()
+}
+
+/// The files of one cluster's proxies, with all that is needed to write only what changes.
+#[derive(Debug)]
+pub(crate) struct Rendered {
+    settings: Settings,
+    overview: Overview,
+    /// Whether the texts are those of a cluster where TLS is passed through.
+    passthrough: bool,
+    /// The texts of groups, by their first hosts.
+    routes: Shards<String>,
+    upstreams: Shards<String>,
+    names: Shards<String>,
+    files: Files,
+}
+
+impl Rendered {
+    /// Nothing yet.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            overview: Overview::default(),
+            passthrough: false,
+            routes: Shards::new(PIECE_LIMIT),
+            upstreams: Shards::new(PIECE_LIMIT),
+            names: Shards::new(PIECE_LIMIT),
+            files: Files::new(),
+        }
     }
-    files.insert(MAIN_FILE.to_owned(), main::text(spec, &layout));
-    files
+
+    /// What the files are made with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The files of a spec, made from those of the one before.
+    pub fn follow(&mut self, before: &ProxySpec, spec: &ProxySpec, difference: &Difference) -> &Files {
+        let mut groups = difference.groups(before, spec);
+        for (before, now) in groups.values() {
+            self.overview.change(*before, Turn::Goes);
+            self.overview.change(*now, Turn::Comes);
+        }
+        let passthrough = self.overview.passed > 0;
+        let moves = !self.files.is_empty() && self.passthrough != passthrough;
+        let nothing = ProxySpec::empty(spec.cluster.clone());
+        if moves {
+            // The listeners move, and they stand in every text.
+            for texts in [&mut self.routes, &mut self.upstreams, &mut self.names] {
+                *texts = Shards::new(PIECE_LIMIT);
+            }
+            self.files = Files::new();
+            groups = Difference::between(&nothing, spec).groups(&nothing, spec);
+        }
+        self.passthrough = passthrough;
+        let layout = Layout { settings: &self.settings, passthrough };
+        for (first, (_, group)) in &groups {
+            let Some(first) = first else { continue };
+            let text = group.map(|group| routes::group_text(group, spec, &layout));
+            put(&mut self.routes, first.as_str(), text.filter(|text| !text.is_empty()));
+        }
+        if self.files.is_empty() || groups.contains_key(&None) {
+            put(&mut self.routes, DEFAULT, Some(routes::default_text(spec, &layout)));
+        }
+        if passthrough {
+            for (first, (_, group)) in &groups {
+                let key = first.map_or(DEFAULT, Host::as_str);
+                put(
+                    &mut self.upstreams,
+                    key,
+                    group.and_then(|group| streams::upstream_text(group, spec, &self.settings)),
+                );
+                put(&mut self.names, key, group.and_then(streams::names_text));
+            }
+        }
+        let main = main::text(spec, &self.overview, &layout);
+        save(&mut self.files, MAIN_FILE, Some(main));
+        for (texts, name, extension) in [
+            (&mut self.routes, "routes", "conf"),
+            (&mut self.upstreams, "streams", "conf"),
+            (&mut self.names, "passthrough", "map"),
+        ] {
+            for (prefix, texts) in texts.changes() {
+                let suffix = if prefix.is_empty() { prefix } else { format!("-{prefix}") };
+                let text = texts.map(|texts| texts.into_iter().map(String::as_str).collect::<Vec<_>>().join("\n"));
+                save(&mut self.files, &format!("{ROUTES_DIRECTORY}/{name}{suffix}.{extension}"), text);
+            }
+        }
+        &self.files
+    }
+}
+
+/// The name of the default backend's texts: no host holds a parenthesis.
+const DEFAULT: &str = "(default)";
+
+/// A text in its place, or none.
+fn put(texts: &mut Shards<String>, key: &str, text: Option<String>) {
+    match text {
+        Some(text) => texts.insert(key, text.len(), text),
+        None => texts.remove(key),
+    }
+}
+
+/// A file in its place, or none. One that stays the same keeps its bytes and its digest.
+fn save(files: &mut Files, path: &str, text: Option<String>) {
+    match text {
+        Some(text) if files.get(path).is_some_and(|file| *file.content == *text.as_bytes()) => {}
+        Some(text) => drop(files.insert(path.into(), File::new(text.into_bytes()))),
+        None => drop(files.remove(path)),
+    }
 }
 
 /// What all texts depend on.
@@ -90,16 +189,67 @@ struct Layout<'a> {
     passthrough: bool,
 }
 
-/// Pieces of text as files: `NAME.EXTENSION`, or several that differ in a suffix.
-fn sharded(name: &str, extension: &str, pieces: BTreeMap<String, String>) -> BTreeMap<String, String> {
-    model::split(pieces, PIECE_LIMIT, |text| text.len())
-        .into_iter()
-        .map(|shard| {
-            let suffix = if shard.prefix.is_empty() { String::new() } else { format!("-{}", shard.prefix) };
-            let text = shard.pieces.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("\n");
-            (format!("{ROUTES_DIRECTORY}/{name}{suffix}.{extension}"), text)
-        })
-        .collect()
+/// What the main file depends on.
+#[derive(Debug, Default)]
+struct Overview {
+    hosts: Names,
+    /// Those with TLS.
+    tls: Names,
+    /// The cookies by which clients stay at one server.
+    cookies: Tally<CookieName>,
+    /// The groups that have TLS passed through.
+    passed: usize,
+}
+
+/// How many hosts there are, and how long they are.
+#[derive(Debug, Default)]
+struct Names {
+    count: usize,
+    lengths: Tally<usize>,
+}
+
+#[derive(Clone, Copy)]
+enum Turn {
+    Comes,
+    Goes,
+}
+
+impl Names {
+    fn change(&mut self, hosts: &BTreeSet<Host>, turn: Turn) {
+        for length in hosts.iter().map(|host| host.as_str().len()) {
+            match turn {
+                Turn::Comes => drop(self.lengths.add(length)),
+                Turn::Goes => drop(self.lengths.remove(&length)),
+            }
+        }
+        match turn {
+            Turn::Comes => self.count += hosts.len(),
+            Turn::Goes => self.count -= hosts.len(),
+        }
+    }
+}
+
+impl Overview {
+    fn change(&mut self, group: Option<&Group>, turn: Turn) {
+        let Some(group) = group else { return };
+        self.hosts.change(&group.hosts, turn);
+        if group.tls.is_some() {
+            self.tls.change(&group.hosts, turn);
+        }
+        for route in &group.routes {
+            if let Some(Sticky::Cookie(cookie)) = &route.options.sticky {
+                match turn {
+                    Turn::Comes => drop(self.cookies.add(cookie.clone())),
+                    Turn::Goes => drop(self.cookies.remove(cookie)),
+                }
+            }
+        }
+        let passed = usize::from(!group.passthrough.is_empty());
+        match turn {
+            Turn::Comes => self.passed += passed,
+            Turn::Goes => self.passed -= passed,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The only way into an nginx file. It takes typed values, so that nothing a stranger wrote in a label can end a
 //! directive, open a block or name a variable. There is deliberately no method that takes text as it is.
 
+use std::fmt::{self, Write as _};
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -138,11 +139,11 @@ impl Writer {
                 self.text.push_str(format);
                 self.text.push('\'');
             }
-            Value::Number(number) => self.text.push_str(&number.to_string()),
+            Value::Number(number) => self.put(format_args!("{number}")),
             Value::Parameter(name, number) => {
                 self.text.push_str(name);
                 self.text.push('=');
-                self.text.push_str(&number.to_string());
+                self.put(format_args!("{number}"));
             }
             Value::Time(time) => self.time(time),
             Value::ParameterTime(name, time) => {
@@ -164,8 +165,8 @@ impl Writer {
             }
             // Letters, digits, `-`, `_`, `.` and a leading `*.` by its constructor.
             Value::Host(host) => self.text.push_str(host.as_str()),
-            Value::Endpoint(address) => self.text.push_str(&address.to_string()),
-            Value::Network(network) => self.text.push_str(&network.to_string()),
+            Value::Endpoint(address) => self.put(format_args!("{address}")),
+            Value::Network(network) => self.put(format_args!("{network}")),
             Value::Text(text) => {
                 self.text.push('"');
                 for c in text.as_str().chars() {
@@ -179,7 +180,7 @@ impl Writer {
             Value::Upstream(upstream) => self.text.push_str(&upstream.name()),
             Value::To(scheme, upstream, root) => {
                 let end = if root { "/" } else { "" };
-                self.text.push_str(&format!("{}://{}{end}", scheme.as_str(), upstream.name()));
+                self.put(format_args!("{}://{}{end}", scheme.as_str(), upstream.name()));
             }
             // With a backslash the words that mean something else in a `map` are names like any other.
             Value::MapHost(host) => {
@@ -192,33 +193,37 @@ impl Writer {
             Value::Path(path) => self.text.push_str(path.as_str()),
             Value::Below(path, end) => {
                 let slash = if path.is_root() { "" } else { "/" };
-                self.text.push_str(&format!("{path}{slash}{end}"));
+                self.put(format_args!("{path}{slash}{end}"));
             }
             // Letters, digits, `-`, `_` and `.`.
-            Value::Secret(name) => self.text.push_str(&format!("{SECRETS_DIRECTORY}{name}")),
+            Value::Secret(name) => self.put(format_args!("{SECRETS_DIRECTORY}{name}")),
             Value::Sticky(name) => {
-                self.text.push_str(&format!("$dovetail_sticky_{}", Digest::of(name.as_str().as_bytes()).name()));
+                self.put(format_args!("$dovetail_sticky_{}", Digest::of(name.as_str().as_bytes()).name()));
             }
             Value::CookiePattern(name) => {
                 let name = name.as_str().replace('.', r"\.");
-                self.text.push_str(&format!(r#""~(?:^|; *){name}=(?<dovetail_cookie>[^;]+)""#));
+                self.put(format_args!(r#""~(?:^|; *){name}=(?<dovetail_cookie>[^;]+)""#));
             }
-            Value::RedirectTo(to) => self.text.push_str(&format!("{to}$request_uri")),
+            Value::RedirectTo(to) => self.put(format_args!("{to}$request_uri")),
             Value::ToTls(port) => {
                 let port = port.filter(|port| port.get() != 443).map(|port| format!(":{port}")).unwrap_or_default();
-                self.text.push_str(&format!("https://$host{port}$request_uri"));
+                self.put(format_args!("https://$host{port}$request_uri"));
             }
-            Value::Hsts(hsts) => self.text.push_str(&format!("\"{hsts}\"")),
-            Value::RateZone(upstream) => self.text.push_str(&format!("zone=rate_{}:1m", upstream.digest())),
-            Value::RateZoneName(upstream) => self.text.push_str(&format!("zone=rate_{}", upstream.digest())),
+            Value::Hsts(hsts) => self.put(format_args!("\"{hsts}\"")),
+            Value::RateZone(upstream) => self.put(format_args!("zone=rate_{}:1m", upstream.digest())),
+            Value::RateZoneName(upstream) => self.put(format_args!("zone=rate_{}", upstream.digest())),
             Value::Rate(limit) => {
                 let period = match limit.period {
                     RatePeriod::Second => "s",
                     RatePeriod::Minute => "m",
                 };
-                self.text.push_str(&format!("rate={}r/{period}", limit.requests));
+                self.put(format_args!("rate={}r/{period}", limit.requests));
             }
         }
+    }
+
+    fn put(&mut self, text: fmt::Arguments<'_>) {
+        self.text.write_fmt(text).expect("a string takes everything");
     }
 
     fn time(&mut self, time: Duration) {

@@ -62,13 +62,13 @@ async fn nothing_is_aimed_at_before_everything_is_read() {
     world.ask(vec![demo()]);
     world.pass().await;
     assert_eq!(world.target(), None);
-    let verdict = world.report.borrow().as_ref().unwrap().services[&"demo".into()].verdict.clone();
+    let verdict = world.report.borrow().as_ref().unwrap().services[&ServiceId::new("demo")].verdict.clone();
     assert!(matches!(verdict, Verdict::Waiting { .. }), "{verdict:?}");
     world.published.send_replace(Some(Published::Nothing));
     world.pass().await;
     let target = world.target().expect("a target");
     assert_eq!(target.bundle.manifest.reason, "the first generation: 1 service published");
-    assert_eq!(target.bundle.manifest.services[&"demo".into()].reason, "a task has run");
+    assert_eq!(target.bundle.manifest.services[&ServiceId::new("demo")].reason, "a task has run");
 }
 
 #[tokio::test]

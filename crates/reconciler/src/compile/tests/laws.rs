@@ -40,7 +40,7 @@ fn any_service() -> impl Strategy<Value = Service> {
 }
 
 /// One that asks for more than a host, also for secrets that are not there.
-fn any_service_with_options() -> impl Strategy<Value = Service> {
+pub(super) fn any_service_with_options() -> impl Strategy<Value = Service> {
     (any_service(), any_options()).prop_map(|(mut service, options)| {
         if let Ok(request) = &mut service.asked {
             request.options = options;
@@ -136,11 +136,11 @@ proptest! {
         let redirected = |group: &Group| {
             group.redirect.as_ref().is_some_and(|to| to.scheme == Scheme::Https || !group.hosts.contains(&to.host))
         };
-        let plain = spec.groups.iter().filter(|group| !group.routes.is_empty() || group.ssl_only || redirected(group));
+        let plain = spec.groups().filter(|group| !group.routes.is_empty() || group.ssl_only || redirected(group));
         let plain = plain.flat_map(|group| &group.hosts).map(Host::as_str);
-        let terminated = spec.groups.iter().filter(|group| matches!(group.tls, Some(model::Tls::Terminate { .. })));
+        let terminated = spec.groups().filter(|group| matches!(group.tls, Some(model::Tls::Terminate { .. })));
         let terminated = terminated.flat_map(|group| &group.hosts).map(Host::as_str);
-        let tls = if spec.groups.iter().chain(&spec.default_backend).any(|group| !group.passthrough.is_empty()) {
+        let tls = if spec.groups().chain(&spec.default_backend).any(|group| !group.passthrough.is_empty()) {
             "unix:/var/run/dovetail-tls.sock ssl"
         } else {
             "443 ssl"
@@ -164,9 +164,9 @@ proptest! {
         prop_assert_eq!(&others, &before.specs[&main].contributions);
         // Groups that it is not in read as before.
         let group = |compiled: &Compiled, host: &Host| {
-            compiled.specs[&main].groups.iter().find(|group| group.hosts.contains(host)).map(|group| group.routes[0].services.clone())
+            compiled.specs[&main].groups().find(|group| group.hosts.contains(host)).map(|group| group.routes[0].services.clone())
         };
-        for host in before.specs[&main].groups.iter().flat_map(|group| &group.hosts) {
+        for host in before.specs[&main].hosts.keys() {
             let mut now: Vec<_> = group(&after, host).unwrap_or_default();
             now.retain(|id| *id != strange.id);
             prop_assert_eq!(Some(now), group(&before, host));

@@ -1,16 +1,13 @@
 //! `nginx.conf`: what is said once for all routes.
 
-use std::collections::BTreeSet;
-
-use model::values::CookieName;
-use model::{Host, ProxySpec, Route, Sticky};
+use model::ProxySpec;
 
 use super::super::settings::{AccessLog, ErrorLogLevel, Forwarded, Settings, TlsProtocol, Workers};
 use super::super::values::AdminLine;
 use super::super::writer::{Value, Writer};
-use super::{Layout, routes, streams};
+use super::{Layout, Names, Overview, routes, streams};
 
-pub(super) fn text(spec: &ProxySpec, layout: &Layout<'_>) -> String {
+pub(super) fn text(spec: &ProxySpec, overview: &Overview, layout: &Layout<'_>) -> String {
     let settings = layout.settings;
     let mut writer = Writer::default();
     writer.comment("Made by Dovetail; the routes are in the files included below.");
@@ -41,7 +38,7 @@ pub(super) fn text(spec: &ProxySpec, layout: &Layout<'_>) -> String {
     writer.blank();
     writer.block("http", &[], |writer| {
         logs(writer, settings);
-        hashes(writer, spec);
+        hashes(writer, overview);
         clients(writer, settings);
         client_addresses(writer, settings);
         writer.blank();
@@ -50,7 +47,7 @@ pub(super) fn text(spec: &ProxySpec, layout: &Layout<'_>) -> String {
         requests(writer, settings, &way);
         writer.blank();
         responses(writer, settings);
-        sticky_cookies(writer, spec);
+        sticky_cookies(writer, overview);
         tls(writer, settings);
         if settings.proxy_protocol {
             routes::health_server(writer, settings);
@@ -62,7 +59,7 @@ pub(super) fn text(spec: &ProxySpec, layout: &Layout<'_>) -> String {
         writer.blank();
         writer.block("stream", &[], |writer| {
             if layout.passthrough {
-                streams::block(writer, spec, settings);
+                streams::block(writer, spec, overview, settings);
             }
             extra(writer, &settings.extra.stream);
         });
@@ -87,20 +84,21 @@ fn logs(writer: &mut Writer, settings: &Settings) {
 
 /// The tables of names. A bucket that is too small for a name keeps nginx from starting; sizes go in powers of
 /// two, with room, so that `nginx.conf` seldom changes because a host came.
-fn hashes(writer: &mut Writer, spec: &ProxySpec) {
-    let hosts = || spec.groups.iter().flat_map(|group| &group.hosts);
-    let count = (hosts().count() as u64 * 2).next_power_of_two().max(1024);
-    writer.line("server_names_hash_bucket_size", &[Value::Number(bucket_size(hosts()))]);
-    writer.line("server_names_hash_max_size", &[Value::Number(count)]);
+fn hashes(writer: &mut Writer, overview: &Overview) {
+    writer.line("server_names_hash_bucket_size", &[Value::Number(bucket_size(&overview.hosts))]);
+    writer.line("server_names_hash_max_size", &[Value::Number(table_size(overview.hosts.count, 1024))]);
     writer.line("variables_hash_bucket_size", &[Value::Number(1024)]);
-    let variables = cookies(spec).len() as u64;
-    writer.line("variables_hash_max_size", &[Value::Number((variables * 2).next_power_of_two().max(2048))]);
+    writer.line("variables_hash_max_size", &[Value::Number(table_size(overview.cookies.things().len(), 2048))]);
 }
 
 /// An element is a pointer, a length and the name, padded to pointers. A bucket holds eight of the longest.
-pub(super) fn bucket_size<'a>(hosts: impl Iterator<Item = &'a Host>) -> u64 {
-    let longest = hosts.map(|host| host.as_str().len()).max().unwrap_or(0) as u64;
+pub(super) fn bucket_size(names: &Names) -> u64 {
+    let longest = names.lengths.largest().copied().unwrap_or(0) as u64;
     ((longest + 24) * 8).next_power_of_two().max(1024)
+}
+
+pub(super) fn table_size(count: usize, at_least: u64) -> u64 {
+    (count as u64 * 2).next_power_of_two().max(at_least)
 }
 
 /// How clients are treated.
@@ -292,22 +290,10 @@ pub(super) fn info_headers(writer: &mut Writer, settings: &Settings) {
     }
 }
 
-/// The cookies by which clients stay at one server.
-fn cookies(spec: &ProxySpec) -> BTreeSet<&CookieName> {
-    fn cookie(route: &Route) -> Option<&CookieName> {
-        match &route.options.sticky {
-            Some(Sticky::Cookie(cookie)) => Some(cookie),
-            Some(Sticky::ClientAddress) | None => None,
-        }
-    }
-    let routes = spec.groups.iter().chain(&spec.default_backend).flat_map(|group| &group.routes);
-    routes.filter_map(cookie).collect()
-}
-
-/// What a client is known by, for each of these cookies. Here and not with the routes, since many services have theirs
+/// What a client is known by, for each of the cookies by which clients stay at one server. Here and not with the routes, since many services have theirs
 /// under one name, and nginx takes milliseconds to read a `map`.
-fn sticky_cookies(writer: &mut Writer, spec: &ProxySpec) {
-    for cookie in cookies(spec) {
+fn sticky_cookies(writer: &mut Writer, overview: &Overview) {
+    for cookie in overview.cookies.things() {
         writer.block("map", &[Value::Word("$http_cookie"), Value::Sticky(cookie)], |writer| {
             // A request without the cookie goes anywhere: an empty key would send all of them to one task.
             writer.line("default", &[Value::Word("$request_id")]);

@@ -53,7 +53,7 @@ pub(super) fn group_text(group: &Group, spec: &ProxySpec, layout: &Layout<'_>) -
 /// backend has a certificate.
 pub(super) fn default_text(spec: &ProxySpec, layout: &Layout<'_>) -> String {
     let mut writer = Writer::default();
-    let group = spec.default_backend.as_ref();
+    let group = spec.default_backend.as_deref();
     if let Some(group) = group {
         group_upstreams(&mut writer, group, spec, layout);
     }

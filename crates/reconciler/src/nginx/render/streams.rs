@@ -3,13 +3,11 @@
 //! The port's own server puts the PROXY protocol in front of every connection, so that the servers of `http` still
 //! know the client; a second server, on a socket, takes it off again for applications.
 
-use std::collections::BTreeMap;
-
-use model::{Group, Host, ProxySpec, Tls};
+use model::{Group, ProxySpec, Tls};
 
 use super::super::settings::Settings;
 use super::super::writer::{Upstream, Value, Writer};
-use super::{main, upstreams};
+use super::{Overview, main, upstreams};
 
 /// Where the servers of `http` listen for TLS.
 pub(super) const TLS_SOCKET: &str = "unix:/var/run/dovetail-tls.sock";
@@ -17,37 +15,33 @@ pub(super) const TLS_SOCKET: &str = "unix:/var/run/dovetail-tls.sock";
 /// Where connections that are passed through lose the PROXY protocol.
 const PASSTHROUGH_SOCKET: &str = "unix:/var/run/dovetail-passthrough.sock";
 
-/// The upstreams, and the table from name to upstream; both by the group's first host.
-pub(super) fn texts(spec: &ProxySpec, settings: &Settings) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
-    let (mut all_upstreams, mut all_names) = (BTreeMap::new(), BTreeMap::new());
-    for group in spec.groups.iter().chain(default(spec)) {
-        // No host holds a parenthesis.
-        let key = || group.hosts.first().map_or("(default)", Host::as_str).to_owned();
-        let to = match &group.tls {
-            Some(Tls::Passthrough) => Value::Upstream(name(group)),
-            // It must not go where a star or unknown names go.
-            Some(Tls::Terminate { .. }) => Value::Word("''"),
-            None => continue,
-        };
-        if !group.hosts.is_empty() {
-            let mut names = Writer::default();
-            for host in &group.hosts {
-                names.line("", &[Value::MapHost(host), to]);
-            }
-            all_names.insert(key(), names.finish());
-        }
-        if !group.passthrough.is_empty() {
-            let mut upstreams = Writer::default();
-            upstreams::of_stream(&mut upstreams, name(group), &group.passthrough, spec, settings);
-            all_upstreams.insert(key(), upstreams.finish());
-        }
+/// The upstream of a group whose bytes are passed through.
+pub(super) fn upstream_text(group: &Group, spec: &ProxySpec, settings: &Settings) -> Option<String> {
+    if group.passthrough.is_empty() {
+        return None;
     }
-    (all_upstreams, all_names)
+    let mut writer = Writer::default();
+    upstreams::of_stream(&mut writer, name(group), &group.passthrough, spec, settings);
+    Some(writer.finish())
+}
+
+/// A group's part of the table from name to upstream.
+pub(super) fn names_text(group: &Group) -> Option<String> {
+    let to = match group.tls.as_ref()? {
+        Tls::Passthrough => Value::Upstream(name(group)),
+        // It must not go where a star or unknown names go.
+        Tls::Terminate { .. } => Value::Word("''"),
+    };
+    let mut writer = Writer::default();
+    for host in &group.hosts {
+        writer.line("", &[Value::MapHost(host), to]);
+    }
+    (!group.hosts.is_empty()).then(|| writer.finish())
 }
 
 /// The default backend, if unknown names are passed through to it.
 fn default(spec: &ProxySpec) -> Option<&Group> {
-    spec.default_backend.as_ref().filter(|group| !group.passthrough.is_empty())
+    spec.default_backend.as_deref().filter(|group| !group.passthrough.is_empty())
 }
 
 fn name(group: &Group) -> Upstream<'_> {
@@ -55,11 +49,10 @@ fn name(group: &Group) -> Upstream<'_> {
 }
 
 /// The `stream` block of `nginx.conf`, around what is included.
-pub(super) fn block(writer: &mut Writer, spec: &ProxySpec, settings: &Settings) {
+pub(super) fn block(writer: &mut Writer, spec: &ProxySpec, overview: &Overview, settings: &Settings) {
     let (by_name, to_socket) = ("$dovetail_passthrough", "$dovetail_listener");
-    let hosts = || spec.groups.iter().filter(|group| group.tls.is_some()).flat_map(|group| &group.hosts);
-    writer.line("map_hash_bucket_size", &[Value::Number(main::bucket_size(hosts()))]);
-    writer.line("map_hash_max_size", &[Value::Number((hosts().count() as u64 * 2).next_power_of_two().max(2048))]);
+    writer.line("map_hash_bucket_size", &[Value::Number(main::bucket_size(&overview.tls))]);
+    writer.line("map_hash_max_size", &[Value::Number(main::table_size(overview.tls.count, 2048))]);
     writer.block("map", &[Value::Word("$ssl_preread_server_name"), Value::Word(by_name)], |writer| {
         writer.line("hostnames", &[]);
         if let Some(group) = default(spec) {

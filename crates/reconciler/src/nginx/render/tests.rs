@@ -162,10 +162,9 @@ pub(super) fn any_service(
 fn group_texts(group: &Group, spec: &ProxySpec) -> Vec<String> {
     let settings = Settings::default();
     let layout = |passthrough| Layout { settings: &settings, passthrough };
-    let alone = ProxySpec { groups: vec![group.clone()], default_backend: None, ..spec.clone() };
-    let (upstreams, names) = streams::texts(&alone, &settings);
     let routes = [false, true].map(|passthrough| routes::group_text(group, spec, &layout(passthrough)));
-    routes.into_iter().chain(upstreams.into_values()).chain(names.into_values()).collect()
+    let streams = [streams::upstream_text(group, spec, &settings), streams::names_text(group)];
+    routes.into_iter().chain(streams.into_iter().flatten()).collect()
 }
 
 proptest! {
@@ -183,7 +182,7 @@ proptest! {
         let services = services.map(|(n, (name, options))| any_service(name, &hosts, tasks, vip, n as i64, options));
         let spec = spec(services.collect());
         let settings = Settings::default();
-        for group in &spec.groups {
+        for group in spec.groups() {
             let weights: usize = group.services().into_iter().map(|id| weight(&spec.contributions[id])).sum();
             for text in group_texts(group, &spec) {
                 prop_assert!(text.len() <= weights, "{} > {weights}: {text}", text.len());
@@ -210,7 +209,7 @@ proptest! {
                 any_service(format!("s{n}"), &hosts.join(","), *tasks, false, n as i64, options.clone())
             });
             let spec = spec(services.collect());
-            let others = spec.groups.iter().filter(|group| group.hosts.iter().all(|host| !strange_hosts.contains(&host.as_str())));
+            let others = spec.groups().filter(|group| group.hosts.iter().all(|host| !strange_hosts.contains(&host.as_str())));
             let texts: Vec<Vec<String>> = others.map(|group| group_texts(group, &spec)).collect();
             (spec.contributions.keys().cloned().collect::<Vec<_>>(), texts)
         };

@@ -62,7 +62,7 @@ pub(super) fn of_stream(
 
 fn endpoints<'a>(id: &ServiceId, spec: &'a ProxySpec) -> &'a BTreeSet<SocketAddr> {
     static NONE: BTreeSet<SocketAddr> = BTreeSet::new();
-    spec.endpoints.get(id).unwrap_or(&NONE)
+    spec.endpoints.get(id).map_or(&NONE, |endpoints| &**endpoints)
 }
 
 /// What workers share about the servers: which are set aside. Of a single one nginx never sets any aside, and it looks through
