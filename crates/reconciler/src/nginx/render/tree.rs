@@ -202,17 +202,15 @@ fn read_server(server: &Directive, plain: bool, upstreams: &BTreeMap<String, BTr
 
 fn predict(spec: &ProxySpec, settings: &Settings) -> Served {
     let mut served = Served::default();
-    let passed = spec.groups.iter().chain(&spec.default_backend).any(|group| !group.passthrough.is_empty());
-    for group in &spec.groups {
-        for host in &group.hosts {
-            let host = host.as_str().to_owned();
-            let (plain, over_tls) = predict_servers(group, spec, settings);
-            served.plain.extend(plain.map(|server| (host.clone(), server)));
-            served.over_tls.extend(over_tls.map(|server| (host.clone(), server)));
-            if passed && let Some(tls) = &group.tls {
-                let to = matches!(tls, Tls::Passthrough).then(|| addresses(&group.passthrough, spec));
-                served.passed_through.insert(host, to);
-            }
+    let passed = spec.hosts.values().chain(&spec.default_backend).any(|group| !group.passthrough.is_empty());
+    for (host, group) in &spec.hosts {
+        let host = host.as_str().to_owned();
+        let (plain, over_tls) = predict_servers(group, spec, settings);
+        served.plain.extend(plain.map(|server| (host.clone(), server)));
+        served.over_tls.extend(over_tls.map(|server| (host.clone(), server)));
+        if passed && let Some(tls) = &group.tls {
+            let to = matches!(tls, Tls::Passthrough).then(|| addresses(&group.passthrough, spec));
+            served.passed_through.insert(host, to);
         }
     }
     let (plain, over_tls) =
@@ -231,7 +229,7 @@ fn predict(spec: &ProxySpec, settings: &Settings) -> Served {
 }
 
 fn addresses(services: &[model::ServiceId], spec: &ProxySpec) -> BTreeSet<String> {
-    services.iter().flat_map(|id| &spec.endpoints[id]).map(ToString::to_string).collect()
+    services.iter().flat_map(|id| &*spec.endpoints[id]).map(ToString::to_string).collect()
 }
 
 /// What a group's hosts answer over plain HTTP and over TLS that ends here.
