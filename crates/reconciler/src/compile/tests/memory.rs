@@ -17,6 +17,8 @@ enum Step {
     /// It is the same, and another value in memory.
     IsReadAgain(&'static str),
     Goes(&'static str),
+    /// It comes into another stack, and is otherwise the same.
+    Moves(&'static str, Option<&'static str>),
     /// A network is there, by another name or without room for a cluster's proxies; or it is gone.
     Network(&'static str, Option<(&'static str, Option<&'static str>)>),
     Secret(SecretName, Option<u8>),
@@ -60,6 +62,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         12 => any_candidate().prop_map(|service| Step::Comes(Box::new(service))),
         1 => name().prop_map(Step::IsReadAgain),
         3 => name().prop_map(Step::Goes),
+        3 => (name(), any_stack()).prop_map(|(name, stack)| Step::Moves(name, stack)),
         2 => (prop::sample::select(vec!["n1", "n2", "n3"]), prop::option::weighted(0.7, network))
             .prop_map(|(id, network)| Step::Network(id, network)),
         2 => (prop::sample::select(all_secrets()), prop::option::weighted(0.7, 0..2_u8))
@@ -83,10 +86,14 @@ fn any_happening() -> impl Strategy<Value = Happens> {
     ]
 }
 
+fn any_stack() -> impl Strategy<Value = Option<&'static str>> {
+    prop::option::of(prop::sample::select(vec!["shop", "blog"]))
+}
+
 /// A service of any cluster and stack, sometimes with more tasks than a file can hold.
 fn any_candidate() -> impl Strategy<Value = Service> {
     let cluster = prop::sample::select(vec!["", "", "", "east", "west"]);
-    let stack = prop::option::of(prop::sample::select(vec!["shop", "blog"]));
+    let stack = any_stack();
     (any_service_with_options(), any::<bool>(), cluster, stack, any::<bool>(), 0..40_u8).prop_map(
         |(mut service, plain, cluster, stack, third, oddity)| {
             service.stack = stack.map(str::to_owned);
@@ -170,6 +177,11 @@ impl World {
             Step::IsReadAgain(name) => {
                 if let Some(service) = services.get_mut(&ServiceId::new(name)) {
                     *service = Arc::new(Service::clone(service));
+                }
+            }
+            Step::Moves(name, stack) => {
+                if let Some(service) = services.get_mut(&ServiceId::new(name)) {
+                    Arc::make_mut(service).stack = stack.map(str::to_owned);
                 }
             }
             Step::Goes(name) => drop(services.remove(&ServiceId::new(name))),
@@ -306,6 +318,40 @@ fn what_did_not_change_is_shared_also_where_the_manifest_was_read_back() {
     assert!(before.manifest.services.iter().filter(|(id, _)| others(id)).all(same_publication));
     let rewritten = before.files.iter().filter(|(path, file)| !Arc::ptr_eq(&file.content, &made.files[*path].content));
     assert_eq!((rewritten.count(), before.files.len() > 3), (1, true));
+}
+
+/// Chance seldom comes to these.
+#[test]
+fn what_others_do_is_looked_at() {
+    let comes = |service: Service| Step::Comes(Box::new(service));
+    let live = |happens| Step::Live("main", happens);
+    let rolled_out = || live(Happens::RolledOut { read_back: false });
+    for steps in [
+        // The proxies leave a network that is full by now, and another one is on it.
+        vec![
+            comes(vip_service("a", "a.local", "n1", "10.0.0.9")),
+            rolled_out(),
+            live(Happens::Converged),
+            Step::Network("n1", Some(("net-n1", Some("main")))),
+            comes(vip_service("b", "b.local", "n1", "10.0.0.8")),
+            live(Happens::Rewritten { without: Some("a"), setup: false }),
+            live(Happens::Converged),
+        ],
+        // The older of two on a host comes into another stack.
+        vec![
+            comes(vip_service("a", "a.local", "n1", "10.0.0.9")),
+            comes(vip_service("b", "a.local", "n1", "10.0.0.8")),
+            Step::Moves("a", Some("shop")),
+            Step::Moves("a", None),
+        ],
+    ] {
+        let mut world = World::new();
+        world.happen(main_cluster(), Happens::Nothing);
+        for step in steps {
+            world.take(step);
+            world.pass(true).unwrap();
+        }
+    }
 }
 
 proptest! {
