@@ -75,12 +75,16 @@ struct Listed {
     at: Moment,
     /// The version of the service for which an unknown reference was looked up.
     version: Option<u64>,
+    /// It is to be listed anew.
+    outdated: bool,
 }
 
 impl Reader {
     /// Lists the objects anew at the next read.
     pub(crate) fn forget(&mut self) {
-        self.listed = None;
+        if let Some(listed) = &mut self.listed {
+            listed.outdated = true;
+        }
     }
 
     pub(crate) async fn read(
@@ -95,8 +99,10 @@ impl Reader {
         if lists {
             let mut listed = swarm.configs(&settings.instance).await?;
             label_as_known(&mut listed, memory);
-            let objects = Arc::new(Objects::new(listed, settings));
-            self.listed = Some(Listed { objects, at: now, version: service.as_ref().map(|service| service.version) });
+            let before = self.listed.take().map(|listed| listed.objects).unwrap_or_default();
+            let objects = Arc::new(Objects::new(listed, settings, &before));
+            let version = service.as_ref().map(|service| service.version);
+            self.listed = Some(Listed { objects, at: now, version, outdated: false });
         }
         let objects = self.listed.as_ref().map(|listed| Arc::clone(&listed.objects)).unwrap_or_default();
         let tasks = match &service {
@@ -177,7 +183,7 @@ impl Reader {
     }
 
     fn is_fresh(&self, service: Option<&RawService>, now: Moment) -> bool {
-        let Some(listed) = &self.listed else { return false };
+        let Some(listed) = self.listed.as_ref().filter(|listed| !listed.outdated) else { return false };
         if listed.objects.held().next().is_some() && now.since(listed.at) >= HOLDS_ARE_READ_EVERY {
             return false;
         }

@@ -42,8 +42,9 @@ pub struct Taken {
 }
 
 impl Objects {
-    /// Sorts a list of objects; those of other clusters are left out.
-    pub fn new(listed: Vec<Config>, settings: &Settings) -> Self {
+    /// Sorts a list of objects; those of other clusters are left out. Manifests that were read `before` are not read again:
+    /// what an object holds never changes.
+    pub fn new(listed: Vec<Config>, settings: &Settings, before: &Self) -> Self {
         let mut objects = Self::default();
         let ours = |config: &Config| {
             config.labels.get(labels::INSTANCE).is_some_and(|name| name == settings.instance.as_str())
@@ -63,7 +64,12 @@ impl Objects {
             objects.by_id.values().filter_map(|config| Some((shard(config)?, config))).collect();
         objects.generations = heads
             .into_iter()
-            .map(|(generation, heads)| (generation, Stored::new(generation, &heads, &shards)))
+            .map(|(generation, heads)| {
+                let known = before.generations.get(&generation).filter(|known| known.is_still(&heads, &objects.by_id));
+                let stored =
+                    known.map_or_else(|| Stored::new(generation, &heads, &shards), |known| known.again(&heads));
+                (generation, stored)
+            })
             .collect();
         objects
     }
@@ -135,9 +141,26 @@ impl Stored {
             manifest: manifest.map(Arc::new),
             parts,
             created_at: heads.iter().map(|head| head.created_at).max().unwrap_or_default(),
-            held: heads.iter().find_map(|head| Held::read(head)),
+            held: held(heads),
         }
     }
+
+    /// Whether this is what would be read again: a whole manifest of the same objects, and there is no other.
+    fn is_still(&self, heads: &[&Config], by_id: &BTreeMap<ConfigId, Config>) -> bool {
+        let [head] = heads else { return false };
+        self.manifest.is_some()
+            && self.parts.first() == Some(&head.id)
+            && self.parts.iter().all(|id| by_id.contains_key(id))
+    }
+
+    /// The same with the labels that its heads have now.
+    fn again(&self, heads: &[&Config]) -> Self {
+        Self { held: held(heads), ..self.clone() }
+    }
+}
+
+fn held(heads: &[&Config]) -> Option<Held> {
+    heads.iter().find_map(|head| Held::read(head))
 }
 
 /// The digest of a part of a manifest that generations may share.
@@ -176,5 +199,65 @@ fn new_config(settings: &Settings, content: &Arc<[u8]>, digest: Digest, kind: &s
         name: format!("dovetail.{}.{}.{}", settings.instance, settings.cluster, digest.name()),
         labels,
         data: Arc::clone(content),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::{settings, target};
+
+    /// What a generation with so many services leaves in the cluster.
+    fn listed(settings: &Settings, services: usize) -> Vec<Config> {
+        let names: Vec<String> = (0..services).map(|number| format!("service-{number}")).collect();
+        let network = "network".into();
+        let target = target("many", &names.iter().map(|name| (name.as_str(), &network)).collect::<Vec<_>>());
+        let manifest = &target.bundle.manifest;
+        let new = manifest.write().into_iter().map(|(part, content)| {
+            let NewConfig { name, labels, data } = new_manifest_part(settings, &part, content, manifest.generation);
+            let id = ConfigId::new(format!("id-{name}"));
+            Config { id, version: 1, created_at: CreatedAt(1), name, labels, data }
+        });
+        new.collect()
+    }
+
+    #[test]
+    fn a_manifest_is_read_once_as_long_as_all_of_it_is_there() {
+        let settings = settings();
+        let listed = listed(&settings, 2000);
+        assert!(listed.len() > 2, "{} parts", listed.len());
+        let stored = |objects: &Objects| objects.generations().values().next().unwrap().clone();
+        let first = Objects::new(listed.clone(), &settings, &Objects::default());
+        let read = stored(&first).manifest.expect("it is whole");
+        let second = Objects::new(listed.clone(), &settings, &first);
+        assert_eq!(second, first);
+        assert!(Arc::ptr_eq(&stored(&second).manifest.expect("it is whole"), &read));
+
+        let (shards, head): (Vec<Config>, Vec<Config>) =
+            listed.iter().cloned().partition(|config| generation_label(config).is_none());
+        let cut = Objects::new([head.clone(), shards[1..].to_vec()].concat(), &settings, &second);
+        assert_eq!(stored(&cut).manifest, None, "a part of it went");
+        let whole_again = Objects::new(listed.clone(), &settings, &cut);
+        assert_eq!(stored(&whole_again).manifest.as_deref(), Some(&*read));
+
+        let mut twice = head;
+        twice.push(Config { id: ConfigId::new("another"), name: "another".into(), ..twice[0].clone() });
+        let two_heads = Objects::new([twice, shards].concat(), &settings, &whole_again);
+        assert_eq!(two_heads, Objects::new(two_heads.iter().cloned().collect(), &settings, &Objects::default()));
+    }
+
+    #[test]
+    fn a_hold_is_read_from_the_labels_of_now() {
+        let settings = settings();
+        let mut listed = listed(&settings, 1);
+        let before = Objects::new(listed.clone(), &settings, &Objects::default());
+        assert_eq!(before.held().count(), 0);
+        for (label, value) in
+            [(labels::HELD, "bundle 0123456789ab it failed"), (labels::HELD_SINCE, "7"), (labels::HELD_ATTEMPTS, "1")]
+        {
+            listed[0].labels.insert(label.into(), value.into());
+        }
+        let now = Objects::new(listed, &settings, &before);
+        assert_eq!(now.held().count(), 1);
     }
 }

@@ -28,7 +28,7 @@ use crate::{Actuator, Counters, Memory, Outputs, Phase, Plan, Settings, Status, 
 
 const PROXY: &str = "dovetail-proxy";
 
-fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     let mut proxy = ProxySettings::new(PROXY, "nginx:1.28");
     proxy.command = vec!["nginx".into()];
     proxy.ports = vec![Port { published: 80, target: 80 }];
@@ -43,7 +43,7 @@ fn settings() -> Settings {
 }
 
 /// A bundle with one file for all, one for the routes, and a route per name and network.
-fn target(reason: &str, routes: &[(&str, &NetworkId)]) -> Target {
+pub(crate) fn target(reason: &str, routes: &[(&str, &NetworkId)]) -> Target {
     let mut services = model::Publications::new();
     let mut text = String::from("# routes\n");
     for (name, network) in routes {
