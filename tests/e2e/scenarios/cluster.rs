@@ -95,6 +95,8 @@ pub async fn leader_and_operator_lost(world: &mut World) -> Result<()> {
     world.mend(leading_number).await?;
     whole_again(&world.docker).await?;
     at_rest(&world.docker).await?;
+    // The operator's next look, half a second after the rollout's end. Else it is left to the operator elsewhere.
+    garbage_gone(&world.docker).await?;
     ensure!(operator_node(&world.docker, &service).await? == operating, "the operator stayed where it was");
 
     let load = Load::start(&on(&[spare, leading_number]), "demo.local", "/ping", Duration::from_millis(50));
@@ -153,6 +155,22 @@ async fn at_rest(docker: &Docker) -> Result<()> {
         let service = docker.service("dovetail-proxy").await?;
         let state = service["UpdateStatus"]["State"].as_str().unwrap_or("none");
         if matches!(state, "updating" | "rollback_started") { bail!("{state}") } else { Ok(()) }
+    })
+    .await
+}
+
+/// Waits until the proxies' config objects are those of the live spec and of the one before.
+async fn garbage_gone(docker: &Docker) -> Result<()> {
+    wait::until("no other config objects are left", 30 * SECOND, || async {
+        let service = docker.service("dovetail-proxy").await?;
+        let mut left = configs(docker).await?;
+        left.retain(|name| name.starts_with("dovetail.main."));
+        for spec in [&service["Spec"], &service["PreviousSpec"]] {
+            for file in spec["TaskTemplate"]["ContainerSpec"]["Configs"].as_array().into_iter().flatten() {
+                left.remove(file["ConfigName"].as_str().unwrap_or_default());
+            }
+        }
+        if left.is_empty() { Ok(()) } else { bail!("{left:?}") }
     })
     .await
 }
