@@ -330,7 +330,8 @@ pub async fn api_troubles(world: &mut World) -> Result<()> {
         world.recorder().set_mood(mood);
         let started = Instant::now();
         world.serve(name, &format!("{name}.local"), "").await?;
-        wait::until(&format!("{what}: /readyz tells since when it is stale"), 60 * SECOND, || async {
+        // If the last poll was one of the slow ones (9 s), the next is due after ten times that, and stale only then.
+        wait::until(&format!("{what}: /readyz tells since when it is stale"), 120 * SECOND, || async {
             let (status, body) = world.operator().admin("/readyz").await?;
             if status == 503 && body.contains("stale_since") { Ok(()) } else { bail!("{status} {body}") }
         })
