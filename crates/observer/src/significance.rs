@@ -470,6 +470,28 @@ mod tests {
     }
 
     #[test]
+    fn what_could_not_be_read_and_where_a_service_is_reached_change_its_routing() {
+        let read = (*facts(vip().build(), None).service).clone();
+        let unread = |reason: &str| {
+            let backends = Backends::Unread { reason: reason.into() };
+            model::Service { backends, ..read.clone() }
+        };
+        let at_nodes = model::Service { at_nodes: !read.at_nodes, ..read.clone() };
+        let elsewhere = model::Service { networks: ["other-id".into()].into(), ..read.clone() };
+        for (old, new, expected) in [
+            (&read, &unread("no answer"), Some(Routing::ServiceRead)),
+            (&unread("no answer"), &read, Some(Routing::ServiceRead)),
+            (&unread("no answer"), &unread("half an answer"), Some(Routing::ServiceRead)),
+            (&unread("no answer"), &unread("no answer"), None),
+            (&read, &at_nodes, Some(Routing::NetworkChanged)),
+            (&read, &elsewhere, Some(Routing::NetworkChanged)),
+            (&read, &read, None),
+        ] {
+            assert_eq!(service_routing(old, new), expected, "{:?}, {:?}", old.backends, new.backends);
+        }
+    }
+
+    #[test]
     fn coming_and_going_reaches_routing() {
         let candidate = facts(vip().build(), None);
         let candidate = Sighting::Candidate(&candidate);
@@ -498,6 +520,7 @@ mod tests {
         let lines = counts.snapshot();
         assert_eq!(lines.len(), Routing::ALL.len() + Spared::ALL.len());
         assert!(lines.iter().all(|line| line.count == 1));
+        assert_eq!(counts.spared(), Spared::ALL.len() as u64);
         let mut names: Vec<_> = lines.iter().map(|line| (line.kind, line.reason)).collect();
         names.sort();
         names.dedup();
