@@ -34,10 +34,7 @@ pub struct Reconciler {
     made: BTreeMap<ClusterName, (ProxySpec, nginx::Settings)>,
     /// The manifests that were read last.
     manifests: BTreeMap<ClusterName, [Read; 2]>,
-    /// The setups that are kept, and that is in the log already.
-    kept_setups: BTreeMap<ClusterName, String>,
-    /// What was reported last, and those of its problems that are in the log already.
-    reports: ServiceReports,
+    /// The problems that are in the log already.
     logged: BTreeMap<ServiceId, Vec<Problem>>,
 }
 
@@ -71,8 +68,6 @@ impl Reconciler {
             bundlers,
             made: BTreeMap::new(),
             manifests: BTreeMap::new(),
-            kept_setups: BTreeMap::new(),
-            reports: ServiceReports::new(),
             logged: BTreeMap::new(),
         }
     }
@@ -102,19 +97,7 @@ impl Reconciler {
             let Some(setup) = setups.remove(&cluster) else { continue };
             self.aim(cluster, (spec, setup), &report, &desired, live);
         }
-        self.log_kept_setups(&report);
-        self.log_problems(&desired, &report);
-        for (_, before, now) in changes(&self.reports, &report.services) {
-            self.counters.reported(before.map(|about| &**about), now.map(|about| &**about));
-        }
-        self.reports.clone_from(&report.services);
-        self.report.send_if_modified(|current| {
-            let differs = current.as_deref() != Some(&report);
-            if differs {
-                *current = Some(Arc::new(report));
-            }
-            differs
-        });
+        self.tell(report, &desired);
     }
 
     /// What is published, in manifests that share what is the same with what was made here. One that the actuator read
@@ -188,23 +171,25 @@ impl Reconciler {
         self.made.insert(cluster, made);
     }
 
-    /// Logs that the setup of a cluster is kept, and that it is not any more.
-    fn log_kept_setups(&mut self, report: &Report) {
-        for (cluster, reason) in &report.kept_setups {
-            if self.kept_setups.get(cluster) != Some(reason) {
-                tracing::warn!(%cluster, reason, "nginx stays set up as before: a generation with the setup that is configured failed");
-            }
+    /// Logs, counts and publishes what was decided, as far as it is not what was reported last.
+    fn tell(&mut self, report: Report, desired: &Desired) {
+        let before = self.report.borrow().clone();
+        if before.as_deref() == Some(&report) {
+            return;
         }
-        for cluster in self.kept_setups.keys().filter(|cluster| !report.kept_setups.contains_key(*cluster)) {
-            tracing::info!(%cluster, "nginx is set up as configured again");
+        let Report { services, kept_setups } = before.as_deref().cloned().unwrap_or_default();
+        log_kept_setups(&kept_setups, &report);
+        self.log_problems(&services, &report, desired);
+        for (_, before, now) in changes(&services, &report.services) {
+            self.counters.reported(before.map(|about| &**about), now.map(|about| &**about));
         }
-        self.kept_setups.clone_from(&report.kept_setups);
+        self.report.send_replace(Some(Arc::new(report)));
     }
 
     /// Logs each problem that was found here when it appears or changes. Problems of the labels themselves are
     /// the observer's to log.
-    fn log_problems(&mut self, desired: &Desired, report: &Report) {
-        for (id, _, about) in changes(&self.reports, &report.services) {
+    fn log_problems(&mut self, before: &ServiceReports, report: &Report, desired: &Desired) {
+        for (id, _, about) in changes(before, &report.services) {
             let logged = self.logged.remove(id).unwrap_or_default();
             let service = desired.services.get(id).filter(|service| service.asked.is_ok());
             let (Some(about), Some(service)) = (about, service) else { continue };
@@ -239,6 +224,18 @@ impl Level for Reconciler {
     async fn pass(&mut self) -> Result<Next, Infallible> {
         self.reconcile();
         Ok(Next::Woken)
+    }
+}
+
+/// Logs that the setup of a cluster is kept, and that it is not any more.
+fn log_kept_setups(before: &BTreeMap<ClusterName, String>, report: &Report) {
+    for (cluster, reason) in &report.kept_setups {
+        if before.get(cluster) != Some(reason) {
+            tracing::warn!(%cluster, reason, "nginx stays set up as before: a generation with the setup that is configured failed");
+        }
+    }
+    for cluster in before.keys().filter(|cluster| !report.kept_setups.contains_key(*cluster)) {
+        tracing::info!(%cluster, "nginx is set up as configured again");
     }
 }
 
