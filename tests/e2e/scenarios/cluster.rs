@@ -30,7 +30,7 @@ async fn leader(docker: &Docker) -> Result<String> {
 }
 
 /// Waits until all nodes are ready again, each with a running proxy.
-async fn whole_again(docker: &Docker) -> Result<()> {
+pub(super) async fn whole_again(docker: &Docker) -> Result<()> {
     wait::until("three nodes are ready, each with a proxy", 120 * SECOND, || async {
         let nodes = docker.run(&["node", "ls", "--format", "{{.Status}} {{.ManagerStatus}}"]).await?;
         let ready = nodes.lines().filter(|line| matches!(*line, "Ready Leader" | "Ready Reachable")).count();

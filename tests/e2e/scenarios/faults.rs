@@ -8,7 +8,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 
-use crate::support::load::Counts;
+use super::cluster::whole_again;
+use crate::support::load::{self, Counts};
 use crate::support::recorder::Mood;
 use crate::support::wait::{self, SECOND};
 use crate::support::world::World;
@@ -28,8 +29,12 @@ struct Fault {
 
 /// Everything that the project promises to get over, in an order in which each meets what the last has left.
 const SCHEDULE: [Fault; 11] = [
-    Fault { name: "a task of the application is killed", happens: |world| kill("demo", world).boxed(), percent: 1 },
-    Fault { name: "a proxy is killed", happens: |world| kill("dovetail-proxy", world).boxed(), percent: 1 },
+    Fault {
+        name: "a task of the application is killed",
+        happens: |world| world.kill_one_task("demo").boxed(),
+        percent: 1,
+    },
+    Fault { name: "a proxy is killed", happens: |world| world.kill_one_task("dovetail-proxy").boxed(), percent: 1 },
     Fault { name: "the operator is killed", happens: |world| operator_killed(world).boxed(), percent: 0 },
     Fault { name: "calls are refused", happens: |world| calls(Mood::Refuse, world).boxed(), percent: 0 },
     Fault { name: "calls are answered 500", happens: |world| calls(Mood::Fail, world).boxed(), percent: 0 },
@@ -73,36 +78,18 @@ fn allowed(counts: &Counts, percent: u64) -> bool {
 /// The operator is ready, the proxies are in step and all there, and every route is served by each of them.
 async fn at_rest(world: &World) -> Result<()> {
     world.operator().ready().await?;
-    wait::until("three proxies run", 120 * SECOND, || async {
-        let running = world.docker.running_tasks("dovetail-proxy").await?.len();
-        if running == 3 { Ok(()) } else { bail!("{running} run") }
-    })
-    .await?;
+    whole_again(&world.docker).await?;
     world.settled(180 * SECOND).await?;
     for address in &world.http {
         for host in HOSTS {
             wait::until(&format!("{host} is served at {address}"), 60 * SECOND, || async {
-                let status = crate::support::load::get(address, host, "/ping").await?.status;
+                let status = load::get(address, host, "/ping").await?.status;
                 if status == 200 { Ok(()) } else { bail!("{status}") }
             })
             .await?;
         }
     }
     Ok(())
-}
-
-/// Kills a container of a service on the first node, and waits until Swarm has put another task in its place.
-async fn kill(service: &str, world: &World) -> Result<()> {
-    let before = world.docker.task_ids(service).await?;
-    let containers = world.docker.line(&format!("ps -q -f label=com.docker.swarm.service.name={service}")).await?;
-    let container = containers.lines().next().with_context(|| format!("a container of {service} runs here"))?;
-    world.docker.run(&["kill", container]).await?;
-    wait::until("its task is replaced", 60 * SECOND, || async {
-        let running = world.docker.running_tasks(service).await?.len();
-        let now = world.docker.task_ids(service).await?;
-        if running == before.len() && now != before { Ok(()) } else { bail!("{running} run") }
-    })
-    .await
 }
 
 async fn operator_killed(world: &mut World) -> Result<()> {
@@ -122,19 +109,7 @@ async fn calls(mood: Mood, world: &World) -> Result<()> {
     })
     .await?;
     world.recorder().set_mood(Mood::Pass);
-    every_task_is_an_upstream(world, "other", more).await
-}
-
-async fn every_task_is_an_upstream(world: &World, service: &str, tasks: usize) -> Result<()> {
-    wait::until(&format!("the {tasks} tasks of {service} are upstreams"), 60 * SECOND, || async {
-        let (routes, addresses) = (world.live_routes().await?, world.docker.addresses(service, "demo").await?);
-        ensure!(addresses.len() == tasks, "{} run", addresses.len());
-        match addresses.iter().find(|address| !routes.contains(&format!("server {address}:8080"))) {
-            None => Ok(()),
-            Some(missing) => bail!("{missing} is none"),
-        }
-    })
-    .await
+    world.every_task_is_an_upstream("other", more).await
 }
 
 /// The rollback is held to until somebody says `retry`.
@@ -164,13 +139,8 @@ async fn refused_files(world: &mut World) -> Result<()> {
 /// With the daemon the containers of its node end, proxy and tasks; Swarm makes others.
 async fn dockerd_restarted(world: &mut World) -> Result<()> {
     world.restart_dockerd(2).await?;
-    wait::until("three nodes are ready", 120 * SECOND, || async {
-        let nodes = world.docker.run(&["node", "ls", "--format", "{{.Status}} {{.ManagerStatus}}"]).await?;
-        let ready = nodes.lines().filter(|line| matches!(*line, "Ready Leader" | "Ready Reachable")).count();
-        if ready == 3 { Ok(()) } else { bail!("{nodes}") }
-    })
-    .await?;
-    every_task_is_an_upstream(world, "demo", 3).await
+    whole_again(&world.docker).await?;
+    world.every_task_is_an_upstream("demo", 3).await
 }
 
 async fn impossible_labels(world: &World) -> Result<()> {

@@ -180,12 +180,9 @@ pub async fn hitless(world: &mut World) -> Result<()> {
     world.serve("beside", "beside.local", "--replicas 2").await?;
     world.routed("beside.local", 60 * SECOND).await?;
     world.docker.line("service scale --detach beside=4").await?;
-    wait::until("every task of beside is an upstream, and demo is gone", 60 * SECOND, || async {
-        let (routes, addresses) = (world.live_routes().await?, world.docker.addresses("beside", "demo").await?);
-        let missing: Vec<_> =
-            addresses.iter().filter(|address| !routes.contains(&format!("server {address}:8080"))).collect();
-        ensure!(addresses.len() == 4 && missing.is_empty(), "of {addresses:?} {missing:?} are missing");
-        ensure!(!routes.contains("demo.local"), "demo.local is still there");
+    world.every_task_is_an_upstream("beside", 4).await?;
+    wait::until("demo is gone", 60 * SECOND, || async {
+        ensure!(!world.live_routes().await?.contains("demo.local"), "demo.local is still there");
         Ok(())
     })
     .await?;
@@ -193,14 +190,9 @@ pub async fn hitless(world: &mut World) -> Result<()> {
 
     // A proxy that starts without an operator anywhere.
     world.operator.take().context("an operator")?.kill().await?;
-    let before = world.docker.task_ids("dovetail-proxy").await?;
-    let container = world.docker.line("ps -q -f label=com.docker.swarm.service.name=dovetail-proxy").await?;
-    world.docker.run(&["kill", &container]).await?;
     let started = Instant::now();
-    wait::until("T26: another proxy serves in its place", 60 * SECOND, || async {
-        let running = world.docker.running_tasks("dovetail-proxy").await?;
-        let new = running.iter().any(|task| !before.iter().any(|id| task["ID"] == id.as_str()));
-        ensure!(running.len() == before.len() && new, "{} run", running.len());
+    world.kill_one_task("dovetail-proxy").await?;
+    wait::until("T26: the proxy in its place serves", 60 * SECOND, || async {
         let here = load::get(&world.http[0], "beside.local", "/ping").await?;
         if here.status == 200 { Ok(()) } else { bail!("it answers {}", here.status) }
     })

@@ -9,7 +9,7 @@ use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
 use super::task_mode::shares;
-use super::vip_mode::{kill_one_task, nothing_was_written, publish};
+use super::vip_mode::{nothing_was_written, publish};
 use crate::support::engine::root;
 use crate::support::load;
 use crate::support::wait::{self, SECOND};
@@ -102,7 +102,7 @@ pub async fn steady(world: &mut World) -> Result<()> {
         let load = world.load("demo.local", Duration::from_millis(100));
         let started = Instant::now();
         if step.is_empty() {
-            kill_one_task(world).await?;
+            world.kill_one_task("demo").await?;
         } else {
             world.docker.line(step).await.with_context(|| what.to_owned())?;
         }

@@ -91,7 +91,7 @@ pub async fn short_circuit(world: &mut World) -> Result<()> {
         world.docker.line(step).await.with_context(|| step.to_owned())?;
         nothing_was_written(world).with_context(|| step.to_owned())?;
     }
-    kill_one_task(world).await?;
+    world.kill_one_task("demo").await?;
     nothing_was_written(world).context("a task killed and rescheduled")?;
     let risen = world.operator().metric("dovetail_short_circuits_total", &["spared"]).await? - spared;
     ensure!(risen >= 7.0, "each change was seen and spared: the counter rose by {risen}");
@@ -119,20 +119,6 @@ pub async fn short_circuit(world: &mut World) -> Result<()> {
     exactly_one_rollout(world, "another host").await?;
     ensure!(world.live_routes().await?.contains("two.local"), "and it is live");
     Ok(())
-}
-
-/// Kills one container of the service and waits until Swarm has replaced it.
-pub(super) async fn kill_one_task(world: &World) -> Result<()> {
-    let before = world.docker.task_ids("demo").await?;
-    let container = world.docker.line("ps -q -f label=com.docker.swarm.service.name=demo").await?;
-    let container = container.lines().next().context("a container of the service runs here")?.to_owned();
-    world.docker.run(&["kill", &container]).await?;
-    wait::until("the task is replaced", 60 * SECOND, || async {
-        let running = world.docker.running_tasks("demo").await?;
-        let ids = world.docker.task_ids("demo").await?;
-        if running.len() == before.len() && ids != before { Ok(()) } else { bail!("{} run", running.len()) }
-    })
-    .await
 }
 
 /// Each change of routing rolls out exactly once.

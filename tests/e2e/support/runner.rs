@@ -87,21 +87,15 @@ struct Outcome {
 
 /// Runs those that the command line selects.
 pub fn run(scenarios: &[Scenario]) -> ExitCode {
-    let selected = complete(scenarios).and_then(|()| select(scenarios, std::env::args().skip(1)));
-    match selected {
-        Ok(selected) if std::env::args().any(|word| word == "--list") => {
+    let work = complete(scenarios).and_then(|()| Ok((select(scenarios, std::env::args().skip(1))?, lanes()?)));
+    match work {
+        Ok((selected, _)) if std::env::args().any(|word| word == "--list") => {
             for scenario in selected {
                 println!("{}: test", scenario.name);
             }
             ExitCode::SUCCESS
         }
-        Ok(selected) => match lanes() {
-            Ok(lanes) => tokio::runtime::Runtime::new().expect("a runtime").block_on(run_all(&selected, lanes)),
-            Err(error) => {
-                eprintln!("e2e: {error:#}");
-                ExitCode::FAILURE
-            }
-        },
+        Ok((selected, lanes)) => tokio::runtime::Runtime::new().expect("a runtime").block_on(run_all(&selected, lanes)),
         Err(error) => {
             eprintln!("e2e: {error:#}");
             ExitCode::FAILURE

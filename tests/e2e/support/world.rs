@@ -327,6 +327,33 @@ impl World {
         self.docker.run(&["info", "--format", "{{.Name}}"]).await
     }
 
+    /// Kills a container of a service on the first node, and waits until Swarm has put another task in its place.
+    pub async fn kill_one_task(&self, service: &str) -> Result<()> {
+        let before = self.docker.task_ids(service).await?;
+        let containers = self.docker.line(&format!("ps -q -f label=com.docker.swarm.service.name={service}")).await?;
+        let container = containers.lines().next().with_context(|| format!("a container of {service} runs here"))?;
+        self.docker.run(&["kill", container]).await?;
+        wait::until(&format!("the task of {service} is replaced"), 60 * SECOND, || async {
+            let running = self.docker.running_tasks(service).await?.len();
+            let now = self.docker.task_ids(service).await?;
+            if running == before.len() && now != before { Ok(()) } else { bail!("{running} run") }
+        })
+        .await
+    }
+
+    /// Waits until a service on the network `demo` has so many tasks, and each of them is an upstream in the live files.
+    pub async fn every_task_is_an_upstream(&self, service: &str, tasks: usize) -> Result<()> {
+        wait::until(&format!("the {tasks} tasks of {service} are upstreams"), 60 * SECOND, || async {
+            let (routes, addresses) = (self.live_routes().await?, self.docker.addresses(service, "demo").await?);
+            ensure!(addresses.len() == tasks, "{} run", addresses.len());
+            match addresses.iter().find(|address| !routes.contains(&format!("server {address}:8080"))) {
+                None => Ok(()),
+                Some(missing) => bail!("{missing} is none"),
+            }
+        })
+        .await
+    }
+
     /// Connects so many containers of no service to an attachable network, on the first node.
     pub async fn strangers(&self, network: &str, count: usize) -> Result<()> {
         let image = self.demo_image();
