@@ -190,63 +190,6 @@ impl Facts {
         Ok(Self { read, service, networks, secrets, empty_since })
     }
 
-    /// Whether what was read says what is known already; then nothing is to be put together, which is so for nearly
-    /// every service of a cluster at rest. `false` where that would take more than a look.
-    pub(crate) fn confirm(
-        &mut self,
-        candidate: &Candidate,
-        tasks: TaskRead<'_>,
-        lookups: &Lookups,
-        now: Instant,
-    ) -> bool {
-        let Labels::AsBefore(_) = candidate.labels else { return false };
-        debug_assert_eq!(self.read, candidate.read, "labels are as before only if everything is");
-        let (scale, empty_since) = scale(&candidate.read, Some(self), now);
-        let same = scale == self.service.scale
-            && self.has_networks(&network_keys(candidate, tasks), lookups)
-            && lookups.secrets.among(&secret_names(candidate)).as_ref() == Some(&self.secrets)
-            && self.has_backends(candidate, tasks, lookups);
-        if same {
-            self.empty_since = empty_since;
-        }
-        same
-    }
-
-    fn has_networks(&self, keys: &BTreeSet<&str>, lookups: &Lookups) -> bool {
-        let mut found = BTreeSet::new();
-        for key in keys {
-            match lookups.networks.get(key) {
-                Known::Joinable(network) => match self.networks.get(&network.id) {
-                    Some(known) if Arc::ptr_eq(known, &network) => found.insert(network.id.clone()),
-                    _ => return false,
-                },
-                Known::No => continue,
-                Known::Unread(_) => return false,
-            };
-        }
-        found.len() == self.networks.len()
-    }
-
-    fn has_backends(&self, candidate: &Candidate, tasks: TaskRead<'_>, lookups: &Lookups) -> bool {
-        let Service { asked, scale, backends, .. } = &*self.service;
-        match (backends, tasks) {
-            (Backends::Unread { .. }, _) => false,
-            (Backends::Vip { .. }, _) => vip(&candidate.read, *scale, &self.networks, Some(backends)) == *backends,
-            (Backends::Tasks { .. }, _) if asked.is_err() => true,
-            (Backends::Tasks { .. }, TaskRead::NotAsked) => true,
-            (Backends::Tasks { stale, .. }, TaskRead::Failed) => *stale,
-            (Backends::Tasks { tasks, stale }, TaskRead::Listed(listed)) => {
-                let at_nodes = port_at_nodes(&candidate.read, asked);
-                let mut listed: Vec<&swarm::Task> = listed.iter().filter(|task| serves(task)).collect();
-                listed.sort_by(|one, other| one.id.cmp(&other.id));
-                let is = |(known, listed): (&Task, &swarm::Task)| {
-                    task_of(listed, at_nodes, &lookups.nodes, &self.networks).is_ok_and(|task| task == *known)
-                };
-                !stale && tasks.len() == listed.len() && tasks.iter().zip(listed).all(is)
-            }
-        }
-    }
-
     /// Whether enough of it was read, now or before.
     pub(crate) fn is_read(&self) -> bool {
         !matches!(self.service.backends, Backends::Unread { .. })

@@ -220,11 +220,6 @@ impl Index {
         now: Instant,
         folded: &mut Folded,
     ) {
-        if let Some(known) = self.candidates.get_mut(&id)
-            && known.confirm(&candidate, tasks, lookups, now)
-        {
-            return;
-        }
         let old = self.candidates.get(&id);
         let Ok(new) = Facts::new(candidate, tasks, lookups, old, now) else {
             folded.unread.push(id);
