@@ -210,8 +210,6 @@ fn oldest_first(contributions: &Contributions) -> Members<'_> {
 /// A group without its hosts.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Answer {
-    /// The oldest of all who answer: mostly enough to tell two answers apart.
-    oldest: Option<ServiceId>,
     /// A host that is redirected to itself, in another scheme, is alone: nobody is redirected to where they are.
     itself: Option<Host>,
     tls: Option<Tls>,
@@ -238,7 +236,6 @@ impl Answer {
         }
         let routes = by_path.into_iter().map(|(path, members)| route(host, path, &members, conflicts)).collect();
         Self {
-            oldest: members.first().map(|(id, _)| (*id).clone()),
             itself: redirect.as_ref().filter(|to| host == Some(&to.host)).map(|to| to.host.clone()),
             ssl_only: ssl_only == Some(true) && tls.is_some(),
             hsts: hsts.filter(|_| matches!(tls, Some(Tls::Terminate { .. }))),
@@ -250,7 +247,7 @@ impl Answer {
     }
 
     fn for_hosts(&self, hosts: BTreeSet<Host>) -> Group {
-        let Self { oldest: _, itself: _, tls, passthrough, ssl_only, hsts, redirect, routes } = self;
+        let Self { itself: _, tls, passthrough, ssl_only, hsts, redirect, routes } = self;
         Group {
             hosts,
             tls: tls.clone(),
