@@ -12,10 +12,6 @@ use crate::{Step, check};
 
 pub(super) const CHECK: &str = "dovetail-check-main-web";
 
-pub(super) fn secs(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
 pub(super) fn checks() -> Checks {
     Checks {
         policy: CheckPolicy::Auto,

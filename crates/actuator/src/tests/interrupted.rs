@@ -3,7 +3,7 @@
 use embedded::{Fault, Verb};
 use swarm::Class;
 
-use super::checks::{CHECK, checking, sealed, secs};
+use super::checks::{CHECK, checking, sealed};
 use super::*;
 use crate::Fence;
 use crate::settings::CheckPolicy;

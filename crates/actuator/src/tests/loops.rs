@@ -8,14 +8,6 @@ use swarm::{Class, UpdateState};
 
 use super::*;
 
-fn secs(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-fn memory_limit(spec: &Value) -> &Value {
-    &spec["TaskTemplate"]["Resources"]["Limits"]["MemoryBytes"]
-}
-
 #[tokio::test(start_paused = true)]
 async fn the_proxy_service_is_created_and_then_left_alone() {
     let first = target("first", &[]);
@@ -234,100 +226,6 @@ async fn while_the_engine_is_gone_everything_stands() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_was_removed_by_hand_comes_back() {
-    let mut bench = Bench::in_step_with(&target("first", &[])).await;
-    bench.swarm.remove_service(PROXY).unwrap();
-    bench.swarm.clear_calls();
-    // The reconciler finds nothing published and gives another reason for the same generation.
-    bench.aim(&target("all anew", &[]));
-    bench.until_in_step().await;
-    assert_eq!(bench.writes(), [Verb::CreateService], "its objects are still there");
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_an_operator_changed_by_hand_stays_for_ever() {
-    let (mut bench, app, _) = Bench::serving_demo().await;
-    bench
-        .swarm
-        .service_update_raw(PROXY, |spec| {
-            spec["TaskTemplate"]["Resources"] = json!({"Limits": {"MemoryBytes": 1 << 28, "Pids": 7}});
-            spec["TaskTemplate"]["Placement"] = json!({"Constraints": ["node.role==manager"]});
-            spec["TaskTemplate"]["ContainerSpec"]["StopSignal"] = json!("SIGTERM");
-            spec["Mode"]["Replicated"]["Replicas"] = json!(1);
-            spec["Labels"]["com.example.owner"] = json!("edge team");
-            spec["Unheard"] = json!({"of": [1, 2.5, null]});
-        })
-        .unwrap();
-    bench.until_in_step().await;
-    assert_eq!(bench.service_writes(), 0, "it is not put back");
-    bench.settings.proxy.env.insert("A".into(), "1".into());
-    bench.restart();
-    bench.aim(&target("second", &[("shop", &app)]));
-    bench.until_in_step().await;
-    assert_eq!(bench.service_writes(), 1);
-    let spec = bench.spec().await;
-    assert_eq!(*memory_limit(&spec), json!(1 << 28));
-    assert_eq!(spec["TaskTemplate"]["Resources"]["Limits"]["Pids"], 7);
-    assert_eq!(spec["TaskTemplate"]["Placement"]["Constraints"], json!(["node.role==manager"]));
-    assert_eq!(spec["TaskTemplate"]["ContainerSpec"]["StopSignal"], "SIGTERM");
-    assert_eq!(spec["TaskTemplate"]["ContainerSpec"]["Env"], json!(["A=1"]));
-    assert_eq!(spec["Mode"]["Replicated"]["Replicas"], 1);
-    assert_eq!(spec["Labels"]["com.example.owner"], "edge team");
-    assert_eq!(spec["Unheard"], json!({"of": [1, 2.5, null]}));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_rollback_by_hand_is_not_fought() {
-    let swarm = Swarm::new();
-    let app = swarm.create_network("app").unwrap();
-    for restart in [false, true] {
-        let mut bench = Bench::with(Swarm::new(), settings());
-        bench.swarm.create_network("app").unwrap();
-        let (first, second) = (target("first", &[]), target("second", &[("demo", &app)]));
-        bench.aim(&first);
-        bench.until_in_step().await;
-        bench.aim(&second);
-        bench.until_in_step().await;
-        bench.swarm.rollback_service(PROXY).unwrap();
-        if restart {
-            bench.restart();
-        }
-        bench.passes_for(secs(4000)).await;
-        assert_eq!(bench.service_writes(), 2, "restart: {restart}");
-        assert_eq!(bench.live(), (first.bundle.generation(), first.bundle.generation(), 1));
-        let Phase::Held { reason, retry_in_seconds: None, .. } = bench.status().phase else {
-            panic!("{:?}", bench.status())
-        };
-        assert_eq!(reason, "rolled back by hand");
-
-        // Another target is another matter.
-        bench.aim(&target("third", &[("shop", &app)]));
-        bench.until_in_step().await;
-        assert_eq!(bench.service_writes(), 3);
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_rollback_by_hand_over_routes_and_settings_brings_back_neither() {
-    let mut bench = Bench::in_step_with(&target("first", &[])).await;
-    let app = bench.swarm.create_network("app").unwrap();
-    bench.settings.proxy.image = "nginx:1.30".into();
-    bench.restart();
-    bench.aim(&target("second", &[("demo", &app)]));
-    bench.until_in_step().await;
-    bench.swarm.rollback_service(PROXY).unwrap();
-    bench.passes_for(secs(4000)).await;
-    assert_eq!(bench.service_writes(), 2);
-    assert_eq!(bench.status().holds.len(), 2);
-
-    // New routes are served, by the image that was gone back to.
-    let third = target("third", &[("demo", &app), ("shop", &app)]);
-    bench.aim(&third);
-    bench.until("they are live", |bench| bench.live().1 == third.bundle.generation()).await;
-    assert_eq!(bench.spec().await["TaskTemplate"]["ContainerSpec"]["Image"], "nginx:1.28");
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_hold_that_is_due_is_tried_again_by_a_fresh_process_too() {
     let (mut bench, app, _) = Bench::serving_demo().await;
     bench.break_on("broken");
@@ -428,29 +326,6 @@ async fn a_service_that_is_not_ours_is_never_touched() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn files_that_were_edited_by_hand_are_put_right() {
-    let (mut bench, ..) = Bench::serving_demo().await;
-    let spec = bench.spec().await;
-    type Edit = fn(&mut Vec<Value>);
-    let edits: [Edit; 2] = [
-        // One file, and everything with the manifest.
-        |configs| configs.retain(|config| config["File"]["Name"] != "/etc/nginx/routes.conf"),
-        Vec::clear,
-    ];
-    for (updates, edit) in edits.into_iter().enumerate() {
-        bench
-            .swarm
-            .service_update_raw(PROXY, |spec| {
-                edit(spec["TaskTemplate"]["ContainerSpec"]["Configs"].as_array_mut().unwrap());
-            })
-            .unwrap();
-        bench.until_in_step().await;
-        assert_eq!(bench.spec().await, spec);
-        assert_eq!(bench.service_writes(), 1 + updates);
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn leaving_a_network_for_its_own_sake_waits_for_quiet() {
     let (mut bench, ..) = Bench::serving_demo().await;
     let shop = bench.swarm.create_network("shop").unwrap();
@@ -461,69 +336,6 @@ async fn leaving_a_network_for_its_own_sake_waits_for_quiet() {
     assert!(started.elapsed() >= secs(5), "{:?}", started.elapsed());
     assert!(!bench.status().networks.contains(&shop));
     assert_eq!(bench.service_writes(), 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_manifest_from_the_future_is_refused_and_not_overwritten() {
-    let mut bench = Bench::in_step_with(&target("first", &[])).await;
-    let future = swarm::NewConfig {
-        name: "dovetail.main.web.future".into(),
-        labels: BTreeMap::from([
-            (model::labels::INSTANCE.into(), "main".into()),
-            (model::labels::CLUSTER.into(), "web".into()),
-        ]),
-        data: Arc::from(*br#"{"format": 99}"#),
-    };
-    let id = bench.swarm.add_config(&future).unwrap();
-    bench
-        .swarm
-        .service_update_raw(PROXY, |spec| {
-            let configs = spec["TaskTemplate"]["ContainerSpec"]["Configs"].as_array_mut().unwrap();
-            let manifest = configs.iter_mut().find(|config| config["File"]["Name"] == "/etc/dovetail/manifest.json");
-            let manifest = manifest.unwrap();
-            manifest["ConfigID"] = json!(id);
-            manifest["ConfigName"] = json!("dovetail.main.web.future");
-        })
-        .unwrap();
-    bench.swarm.clear_calls();
-    bench.passes_for(secs(60)).await;
-    assert!(matches!(bench.status().phase, Phase::Unreadable { .. }));
-    let Some(Published::Unknown { reason }) = bench.outputs.published.borrow().clone() else { panic!() };
-    assert!(reason.contains("format 99"), "{reason}");
-    assert_eq!(bench.writes(), []);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_large_manifest_shares_what_did_not_change_with_the_one_before() {
-    let swarm = Swarm::new();
-    let app = swarm.create_network("app").unwrap();
-    let names: Vec<String> = (0..2000).map(|number| format!("service-{number}")).collect();
-    let routes =
-        |count: usize| target("many", &names[..count].iter().map(|name| (name.as_str(), &app)).collect::<Vec<_>>());
-    let (before, after) = (routes(1999), routes(2000));
-    let mut bench = Bench::with(swarm, settings());
-    bench.aim(&before);
-    bench.until_in_step().await;
-    let stored = bench.swarm.all_configs().len();
-    assert!(stored > 10, "{stored} objects: the manifest is in shards");
-    bench.swarm.clear_calls();
-    bench.aim(&after);
-    bench.until_in_step().await;
-    bench.passes_for(secs(60)).await;
-    let created = bench.writes().iter().filter(|verb| **verb == embedded::Verb::CreateConfig).count();
-    assert_eq!(created, 3, "the routes, the manifest's head and one shard");
-    assert_eq!(bench.swarm.all_configs().len(), stored + 3, "what the spec before needs is there, for a rollback");
-    // A fresh process reads it whole.
-    bench.restart();
-    bench.aim(&after);
-    bench.until_in_step().await;
-    let Some(Published::Live { manifest, .. }) = bench.outputs.published.borrow().clone() else { panic!() };
-    assert_eq!(manifest.services, after.bundle.manifest.services);
-    // Back again: what was shared is still there.
-    bench.aim(&before);
-    bench.until_in_step().await;
-    let Some(Published::Live { manifest, .. }) = bench.outputs.published.borrow().clone() else { panic!() };
-    assert_eq!(manifest.services, before.bundle.manifest.services);
 }
 
 #[tokio::test(start_paused = true)]
@@ -543,28 +355,6 @@ async fn too_few_nodes_block_and_are_nobodys_fault() {
     bench.swarm.label_node("node-2", "edge", Some("yes")).unwrap();
     bench.until_in_step().await;
     assert_eq!(bench.service_writes(), 2);
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_edit_in_the_middle_of_a_bad_rollout_does_not_lose_the_last_good() {
-    let (mut bench, app, good) = Bench::serving_demo().await;
-    bench.break_on("broken");
-    bench.aim(&target("second", &[("broken", &app)]));
-    bench.pass().await;
-    // The previous spec is now the bad one too.
-    bench
-        .swarm
-        .service_update_raw(PROXY, |spec| {
-            spec["TaskTemplate"]["Resources"] = json!({"Limits": {"MemoryBytes": 1 << 28}})
-        })
-        .unwrap();
-    bench
-        .until("the last good is back", |bench| bench.live() == (good.bundle.generation(), good.bundle.generation(), 1))
-        .await;
-    bench.until("all run", |bench| matches!(bench.status().phase, Phase::Held { .. })).await;
-    assert_eq!(bench.swarm.running_tasks(PROXY).len(), 2);
-    // Swarm itself took the edit back with the update that it was in; it is written again with the last good.
-    assert_eq!(*memory_limit(&bench.spec().await), json!(1 << 28));
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,9 +2,13 @@
 
 mod checks;
 mod duty;
+mod hands;
+mod images;
 mod interrupted;
+mod late;
 mod laws;
 mod loops;
+mod manifests;
 mod places;
 mod plans;
 
@@ -27,6 +31,10 @@ use crate::settings::{HealthCheck, Port, ProxySettings};
 use crate::{Actuator, Counters, Memory, Outputs, Phase, Plan, Settings, Status, inspect, plan};
 
 const PROXY: &str = "dovetail-proxy";
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
 
 pub(crate) fn settings() -> Settings {
     let mut proxy = ProxySettings::new(PROXY, "nginx:1.28");

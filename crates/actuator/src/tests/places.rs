@@ -4,10 +4,6 @@ use serde_json::json;
 
 use super::*;
 
-fn secs(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
 /// The tasks that run what the live spec says.
 fn current(bench: &Bench) -> usize {
     let Some(service) = bench.swarm.raw(PROXY) else { return 0 };
