@@ -290,8 +290,8 @@ pub(super) fn info_headers(writer: &mut Writer, settings: &Settings) {
     }
 }
 
-/// What a client is known by, for each of the cookies by which clients stay at one server. Here and not with the routes, since many services have theirs
-/// under one name, and nginx takes milliseconds to read a `map`.
+/// What a client is known by, for each of the cookies by which clients stay at one server. Here and not with the
+/// routes, since many services have theirs under one name, and nginx takes milliseconds to read a `map`.
 fn sticky_cookies(writer: &mut Writer, overview: &Overview) {
     for cookie in overview.cookies.things() {
         writer.block("map", &[Value::Word("$http_cookie"), Value::Sticky(cookie)], |writer| {
