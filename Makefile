@@ -5,7 +5,7 @@
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' Makefile
 
-demo: ## the whole story on a throwaway Swarm, from nothing to a table of what was checked
+demo: ## the whole story on a throwaway Swarm, from nothing to a table of what was checked (FAULTS=21: of faults)
 	@scripts/demo
 
 test: ## every test, end-to-end on a real engine included

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::counters::Counters;
 use crate::execute::execute;
 use crate::inventory::Reader;
-use crate::memory::Memory;
+use crate::memory::{Memory, Refused};
 use crate::moment::Clock;
 use crate::plan::{Plan, plan};
 use crate::rollout::Rollout;
@@ -113,9 +113,15 @@ impl<S: swarm::Write> Actuator<S> {
             self.memory.unchecked = Some(unchecked);
         }
         if let (Some(error), Some(Step::UpdateService { write, .. })) = (&executed.error, steps.get(executed.steps)) {
-            self.memory.refused = (error.class == Class::Refused).then(|| (write.attempt, error.message.clone()));
+            let again = self.memory.refused.as_ref().is_some_and(|before| before.attempt == write.attempt);
+            self.memory.refused = (error.class == Class::Refused).then(|| Refused {
+                attempt: write.attempt,
+                reason: error.message.clone(),
+                again,
+            });
         }
         if let Some(write) = executed.written {
+            self.memory.refused = None;
             let now = self.clock.now();
             let before = self.memory.rollout.take();
             if let Some(ended) = before.and_then(|rollout| Ended::of(&rollout, Outcome::Superseded, now)) {

@@ -14,7 +14,8 @@ use swarm::{RawService, Task, TaskState};
 
 use crate::live::Attempt;
 use crate::moment::Moment;
-use crate::settings::{Checks, Settings};
+use crate::settings::{CheckPolicy, Checks, Settings};
+use crate::spec::is_manifest_path;
 
 /// The value of the label `dovetail.kind` on a check.
 pub const KIND: &str = "check";
@@ -37,12 +38,12 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// The check of a spec of the proxy service before that is written.
+    /// The check of a spec of the proxy service before that is written, whose files name secrets in these lines.
     ///
     /// Left out is what has nothing to do with the files, or could do harm: networks and ports, the health check
     /// (that of the image, too), labels by which somebody finds the proxies, and reserved resources, since it takes no
     /// proxy's place. Its log goes where it can be read back from.
-    pub fn of(settings: &Settings, proxy: &Value, attempt: Attempt) -> Self {
+    pub fn of(settings: &Settings, proxy: &Value, attempt: Attempt, secrets: &[&[u8]]) -> Self {
         let mut template = proxy["TaskTemplate"].clone();
         let limits = template["Resources"]["Limits"].clone();
         if let Some(fields) = template.as_object_mut() {
@@ -62,7 +63,7 @@ impl Draft {
             container.insert("Command".into(), json!(settings.checks.command));
             container.insert("Healthcheck".into(), json!({"Test": ["NONE"]}));
         }
-        let digest = digest(&template);
+        let digest = digest(&template, secrets, &settings.checks);
         let mut written = settings.object_labels.clone();
         for (label, value) in [
             (labels::INSTANCE, settings.instance.to_string()),
@@ -90,15 +91,31 @@ impl Draft {
     }
 }
 
-/// The ids of config objects are left out: those that are going to be created have none, and their names say what is
-/// in them.
-fn digest(template: &Value) -> Digest {
+/// What a check is about. The ids of config objects are left out: those that are going to be created have none, and
+/// their names say what is in them. So are the files that are vouched for, but for their lines about secrets: routes
+/// that change all the time would else begin the check anew before it ends, and keep everybody waiting.
+fn digest(template: &Value, secrets: &[&[u8]], checks: &Checks) -> Digest {
     let mut template = template.clone();
-    let configs = template.pointer_mut("/ContainerSpec/Configs").and_then(Value::as_array_mut);
-    for config in configs.into_iter().flatten().filter_map(Value::as_object_mut) {
-        config.remove("ConfigID");
+    if let Some(configs) = template.pointer_mut("/ContainerSpec/Configs").and_then(Value::as_array_mut) {
+        let path = |config: &Value| config["File"]["Name"].as_str().unwrap_or_default().to_owned();
+        configs.retain(|config| checks.policy == CheckPolicy::Always || !checks.vouch_for(&path(config)));
+        for config in configs.iter_mut().filter_map(Value::as_object_mut) {
+            config.remove("ConfigID");
+        }
     }
-    Digest::of(template.to_string().as_bytes())
+    let mut text = template.to_string().into_bytes();
+    for line in secrets {
+        text.push(b'\n');
+        text.extend_from_slice(line);
+    }
+    Digest::of(&text)
+}
+
+impl Checks {
+    /// Whether a file is made of typed values alone.
+    pub fn vouch_for(&self, path: &str) -> bool {
+        is_manifest_path(path) || (!self.vouched.is_empty() && path.starts_with(&self.vouched))
+    }
 }
 
 /// The service of the check's name, as it was found.
@@ -179,8 +196,8 @@ impl Check {
             state if state > TaskState::Running => return Standing::Undecided { reason: "it was stopped".into() },
             _ => "its task is on its way",
         };
-        let error = task.error.clone().filter(|error| !error.is_empty());
-        Standing::Runs { state: Some(task.state), waits_for: error.unwrap_or_else(|| waits_for.into()) }
+        let waits_for = task.error.clone().unwrap_or_else(|| waits_for.into());
+        Standing::Runs { state: Some(task.state), waits_for }
     }
 
     /// Why it failed, and whether that is beyond a check.
@@ -252,7 +269,7 @@ mod tests {
     use swarm::DesiredState;
 
     use super::*;
-    use crate::settings::{CheckPolicy, ProxySettings};
+    use crate::settings::ProxySettings;
 
     fn settings() -> Settings {
         let proxy = ProxySettings::new("dovetail-proxy", "nginx:1.28");
@@ -299,7 +316,11 @@ mod tests {
     }
 
     fn draft(proxy: &Value) -> Draft {
-        Draft::of(&settings(), proxy, Attempt { generation: Digest::of(b"g"), settings: Digest::of(b"s") })
+        draft_under(&settings(), proxy, &[])
+    }
+
+    fn draft_under(settings: &Settings, proxy: &Value, secrets: &[&[u8]]) -> Draft {
+        Draft::of(settings, proxy, Attempt { generation: Digest::of(b"g"), settings: Digest::of(b"s") }, secrets)
     }
 
     #[test]
@@ -323,6 +344,20 @@ mod tests {
             let mut other = proxy();
             *other.pointer_mut(place).unwrap() = value;
             assert_ne!(draft(&other).digest, draft(&proxy()).digest, "{place}");
+        }
+    }
+
+    #[test]
+    fn what_is_vouched_for_is_no_other_check_unless_everything_is_to_be_checked() {
+        let mut routes = proxy();
+        let file = json!({"ConfigName": "dovetail.main.blue.2", "File": {"Name": "/etc/nginx/dovetail/00.conf"}});
+        routes["TaskTemplate"]["ContainerSpec"]["Configs"].as_array_mut().unwrap().push(file);
+        for (policy, same) in [(CheckPolicy::Auto, true), (CheckPolicy::Always, false)] {
+            let mut settings = settings();
+            settings.checks.policy = policy;
+            let one = draft_under(&settings, &proxy(), &[b"key a;"]);
+            assert_eq!(draft_under(&settings, &routes, &[b"key a;"]).digest == one.digest, same, "{policy:?}");
+            assert_ne!(draft_under(&settings, &proxy(), &[b"key b;"]).digest, one.digest);
         }
     }
 

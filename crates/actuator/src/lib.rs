@@ -49,6 +49,6 @@ pub use inventory::{Inventory, inspect};
 pub use memory::Memory;
 pub use moment::Moment;
 pub use plan::{Plan, plan};
-pub use settings::{CheckPolicy, Checks, ProxySettings, Settings};
+pub use settings::{CheckPolicy, Checks, ProxySettings, Settings, is_service_name};
 pub use status::{Phase, Status};
 pub use step::{Kind, Step};

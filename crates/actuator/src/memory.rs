@@ -26,8 +26,8 @@ pub struct Memory {
     /// The version of the proxy service at which its rollout was seen to have ended: while it stands, nobody
     /// asks for tasks.
     pub settled: Option<u64>,
-    /// What the Engine last refused to write to the service, and its words. The same write would be refused again.
-    pub refused: Option<(Attempt, String)>,
+    /// What the Engine last refused to write to the service, until a hold says so.
+    pub refused: Option<Refused>,
     /// The check that is due or goes on.
     pub check: Option<Watched>,
     /// What is rolled out without a check that was due, and why.
@@ -44,6 +44,18 @@ pub struct Memory {
     pub fence: Option<Fence>,
     /// The last rollout that ended.
     pub last: Option<Ended>,
+}
+
+/// A write that the Engine refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// What it tried.
+    pub attempt: Attempt,
+    /// The Engine's words.
+    pub reason: String,
+    /// It was refused after another look, too. Once may be a race: another operator has removed an object that the look
+    /// before still showed.
+    pub again: bool,
 }
 
 /// A generation that works, or that must be taken for it.

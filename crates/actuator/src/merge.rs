@@ -39,7 +39,8 @@ enum Elements {
 fn elements_at(path: &[String]) -> Option<Elements> {
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     match path.as_slice() {
-        ["TaskTemplate", "Placement", "Constraints" | "Preferences"] => Some(Elements::Whole),
+        ["TaskTemplate", "Placement", "Constraints" | "Preferences"]
+        | ["TaskTemplate", "ContainerSpec", "CapabilityAdd" | "CapabilityDrop"] => Some(Elements::Whole),
         ["TaskTemplate", "ContainerSpec", "Env"] => Some(Elements::Assignments),
         ["EndpointSpec", "Ports"] => Some(Elements::Ports),
         _ => None,
@@ -203,6 +204,14 @@ mod tests {
             constraints(&["a==1", "c==1"]),
             constraints(&["theirs==1", "c==1"]),
         );
+    }
+
+    #[test]
+    fn capabilities_are_sets() {
+        for field in ["CapabilityDrop", "CapabilityAdd"] {
+            let list = |list: &[&str]| json!({"TaskTemplate": {"ContainerSpec": {field: list}}});
+            check(list(&["ALL"]), list(&["ALL", "CAP_THEIRS"]), list(&["CAP_OURS"]), list(&["CAP_THEIRS", "CAP_OURS"]));
+        }
     }
 
     #[test]

@@ -74,7 +74,7 @@ pub fn release(inventory: &Inventory, settings: &Settings, now: Moment) -> Vec<S
     let released = held.filter_map(|held| {
         let config = objects.get(&held.config)?;
         Some(Step::ReleaseGeneration {
-            config: swarm::Config { labels: held.released().write(config), ..config.clone() },
+            config: swarm::Config { labels: held.released(now).write(config), ..config.clone() },
             generation: held.generation,
             reason: held.reason.clone(),
         })

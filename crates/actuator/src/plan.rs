@@ -116,6 +116,8 @@ struct Failure {
     by_hand: bool,
     /// What is to blame, where that is known.
     blame: Option<Blame>,
+    /// A node refused its task, which never ran.
+    rejected: bool,
 }
 
 /// What was decided for a live service.
@@ -133,7 +135,7 @@ struct Decision {
 impl Failure {
     /// What failed by itself.
     fn new(attempt: Attempt, reason: String) -> Self {
-        Self { attempt, reason, by_hand: false, blame: None }
+        Self { attempt, reason, by_hand: false, blame: None, rejected: false }
     }
 }
 
@@ -188,8 +190,10 @@ impl Look<'_> {
 
     fn foreign(&self, service: &RawService, reason: String) -> Plan {
         let name = &self.settings.proxy.service_name;
-        let advice =
-            format!("remove it (docker service rm {name}), or give the proxies of this cluster another service name");
+        let advice = format!(
+            "give the proxies of this cluster another name (proxy.name); or, if nobody needs that service, remove it \
+             (docker service rm {name})"
+        );
         let memory = Memory::default();
         Plan {
             steps: Vec::new(),
@@ -224,8 +228,11 @@ impl Look<'_> {
     fn present(&self, service: &RawService, live: &Live, mut memory: Memory) -> Plan {
         let mut ended = None;
         let before = memory.clone();
+        // What a fresh process would take for good now could be what Swarm went back to while nobody watched, and so
+        // could what it would blame; only the first target tells.
+        let knows_nothing = self.bundle.is_none() && before.good.is_none() && before.rollout.is_none();
         memory.soak.take_if(|soak| soak.attempt != live.attempt || self.now.since(soak.since) >= self.settings.soak);
-        let withdrawn = self.refused(live, &memory).or_else(|| self.withdrawn(service, live, &memory));
+        let withdrawn = self.withdrawn(service, live, &memory);
         if withdrawn.is_some() {
             ended = memory.rollout.take().and_then(|rollout| self.end(&rollout, Outcome::Failed));
             memory.settled = None;
@@ -236,7 +243,7 @@ impl Look<'_> {
             ended = self.end(&rollout, Outcome::Superseded);
         }
         if memory.good.is_none() {
-            memory.good = self.guess_good(service, live);
+            memory.good = self.guess_good(service, live, &memory);
         }
 
         let (judgement, tally) = self.judge(service, live, &mut memory);
@@ -246,14 +253,20 @@ impl Look<'_> {
                 None
             }
         });
-        let holds =
-            failure.map(|failure| self.new_holds(&failure, Some(live), memory.good.as_ref())).unwrap_or_default();
+        let mut holds = failure
+            .filter(|_| !knows_nothing)
+            .map(|failure| self.new_holds(&failure, Some(live), memory.good.as_ref()))
+            .unwrap_or_default();
         if !holds.is_empty()
             && matches!(judgement, Judgement::Failed { .. })
             && let Some(rollout) = &mut memory.rollout
         {
             ended = self.end(rollout, Outcome::Failed);
             rollout.over = true;
+        }
+        if let Some(refused) = self.refused(live, &mut memory).filter(|_| holds.is_empty()) {
+            // What is live was accepted, and goes on as it does.
+            holds = self.new_holds(&refused, Some(live), Some(&Good::of(live)));
         }
         if judgement == Judgement::Converged {
             if let Some(rollout) = memory.rollout.take().filter(|rollout| rollout.ours || rollout.since < self.now) {
@@ -293,13 +306,17 @@ impl Look<'_> {
             if has_holds {
                 // A failure that cannot be written down now is found again at the next look.
                 (memory, ended) = (before.clone(), None);
+                if let Some(soak) = &mut memory.soak {
+                    soak.since = self.now;
+                }
+                if let Some(rollout) = &mut memory.rollout {
+                    rollout.seen = self.now;
+                }
             }
         }
         let mut status = self.status(phase, Some((service, Some(live))), &memory, &effective);
         status.missing = (judgement == Judgement::Converged).then(|| tally.missing()).flatten();
-        if self.bundle.is_none() && before.good.is_none() && before.rollout.is_none() {
-            // What a fresh process would take for good now could be what Swarm went back to while nobody watched;
-            // only the first target tells.
+        if knows_nothing {
             (memory, ended) = (before, None);
         }
         if ended.is_some() {

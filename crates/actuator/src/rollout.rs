@@ -25,10 +25,15 @@ pub struct Rollout {
     pub template: Value,
     /// Since when, as far as this process knows.
     pub since: Moment,
-    /// The most that was reached, and when.
-    pub reached: Progress,
-    /// When that was.
+    /// The furthest that a task of it got in each place. It only ever grows, so that a task that fails and starts again
+    /// is no progress; a place whose node died begins anew, once.
+    pub reached: BTreeMap<Place, TaskState>,
+    /// The places whose node died on the way.
+    pub given_up: BTreeSet<Place>,
+    /// When it last got any further.
     pub moved: Moment,
+    /// When it was last looked at.
+    pub seen: Moment,
     /// Whether this process wrote it, or only found it.
     pub ours: bool,
     /// Whether its end was told already: it failed, and its spec is still the live one.
@@ -44,14 +49,8 @@ pub struct Rollout {
     pub edited: Option<Value>,
 }
 
-/// How far a rollout got; only ever grows, so that a task that fails and starts again is no progress.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Progress {
-    /// Tasks that run the new spec.
-    pub done: u64,
-    /// The furthest that a task of the new spec got on its way to running.
-    pub furthest: Option<TaskState>,
-}
+/// Where one task should run: a slot, or a node of a global service.
+pub type Place = (u64, NodeId);
 
 impl Rollout {
     /// A rollout that another process started, seen for the first time.
@@ -60,8 +59,10 @@ impl Rollout {
             attempt,
             template: spec["TaskTemplate"].clone(),
             since: now,
-            reached: Progress::default(),
+            reached: BTreeMap::new(),
+            given_up: BTreeSet::new(),
             moved: now,
+            seen: now,
             ours: false,
             over: false,
             reason: "found under way".into(),
@@ -78,23 +79,32 @@ impl Rollout {
         Self { ours: true, reason, written: Some(spec), ..found }
     }
 
-    /// Notes how far it got. Another template is another race, of the same attempt.
-    pub fn note(&mut self, service: &RawService, tally: &Tally, now: Moment) {
+    /// Notes how far it got. Another template is another race, of the same attempt. Time in which nobody could look,
+    /// the Engine being away or the managers without a leader, is no time without progress.
+    pub fn note(&mut self, service: &RawService, tally: &Tally, settings: &Settings, now: Moment) {
         let spec = &service.spec;
-        let rolls_back = service.update.as_ref().is_some_and(|update| match update.state {
-            UpdateState::RollbackStarted | UpdateState::RollbackPaused | UpdateState::RollbackCompleted => true,
-            UpdateState::Updating | UpdateState::Paused | UpdateState::Completed => false,
-        });
-        if !rolls_back {
+        let unseen = now.since(self.seen);
+        if unseen > settings.poll_interval + settings.rollout_deadline / 4 {
+            self.moved.0 += unseen;
+        }
+        self.seen = now;
+        if !went_back(service) {
             self.edited = self.written.as_ref().filter(|written| *written != spec).map(|_| spec.clone());
         }
-        let restarted = self.template != spec["TaskTemplate"];
-        if restarted {
+        if self.template != spec["TaskTemplate"] {
             self.template = spec["TaskTemplate"].clone();
-        }
-        if restarted || tally.progress > self.reached {
-            self.reached = tally.progress;
+            self.reached.clear();
             self.moved = now;
+        }
+        for place in tally.given_up.difference(&self.given_up) {
+            self.reached.remove(place);
+        }
+        self.given_up.extend(tally.given_up.iter().cloned());
+        for (place, state) in &tally.reached {
+            if self.reached.get(place).is_none_or(|before| before < state) {
+                self.reached.insert(place.clone(), *state);
+                self.moved = now;
+            }
         }
     }
 }
@@ -102,19 +112,27 @@ impl Rollout {
 /// The tasks of a service, counted against its live spec.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// How far the live spec got.
-    pub progress: Progress,
+    /// How many places have a task that runs the live spec.
+    pub done: u64,
+    /// Whether there ever was a task of the live spec.
+    pub begun: bool,
+    /// How far a task of the live spec is in each place on its way to running. Those that ended, perhaps in a rollout of
+    /// the same long ago, are not asked.
+    pub reached: BTreeMap<Place, TaskState>,
     /// How many tasks there should be.
     pub total: u64,
     /// Whether every task that should run does, on the live spec, and none of another spec is left.
     pub complete: bool,
     /// Tasks of the live spec that should run and do not, by their state.
     pub waiting: BTreeMap<TaskState, usize>,
-    /// The places where a task of the live spec fits no node, or was given up for want of one.
-    pub stuck: BTreeSet<(u64, NodeId)>,
+    /// The places where a task of the live spec fits no node, or was given up and has no successor.
+    pub stuck: BTreeSet<Place>,
+    /// The places where a task of the live spec was given up on its way, with its node. Swarm's updater may wait for
+    /// that very task, for ever, whatever runs there since.
+    pub given_up: BTreeSet<Place>,
     /// Whether tasks of the live spec failed.
     pub failed: bool,
-    /// Whether tasks of another spec are still being stopped.
+    /// Whether tasks of another spec are still being stopped to make way for the live one.
     pub stopping: bool,
     /// Whether tasks of another spec should still run.
     pub others: bool,
@@ -128,7 +146,7 @@ impl Tally {
         let mut tally = Self::default();
         let mut running = BTreeSet::new();
         let mut wanted = BTreeSet::new();
-        let (mut current_places, mut given_up) = (BTreeSet::new(), BTreeSet::new());
+        let mut stopping = BTreeSet::new();
         let mut tasks: Vec<&Task> = tasks.iter().collect();
         tasks.sort_by_key(|task| std::cmp::Reverse((task.created_at, task.id.clone())));
         for task in tasks {
@@ -141,17 +159,20 @@ impl Tally {
             if !current {
                 tally.others |= alive;
                 // What was superseded before it had a node stays pending for ever.
-                tally.stopping |= !alive && (TaskState::Assigned..=TaskState::Running).contains(&task.state);
+                if !alive && (TaskState::Assigned..=TaskState::Running).contains(&task.state) {
+                    stopping.insert(place);
+                }
                 continue;
             }
+            tally.begun = true;
             if alive {
-                current_places.insert(place.clone());
+                let reached = tally.reached.entry(place.clone()).or_insert(TaskState::New);
+                *reached = task.state.min(TaskState::Running).max(*reached);
+            } else if (TaskState::Pending..TaskState::Running).contains(&task.state) {
+                tally.given_up.insert(place.clone());
             }
-            tally.progress.furthest = tally.progress.furthest.max(Some(task.state.min(TaskState::Running)));
             if task.desired == DesiredState::Running && task.state == TaskState::Running {
                 running.insert(place);
-            } else if !alive && task.state == TaskState::Pending {
-                given_up.insert(place);
             } else if alive && task.state < TaskState::Running {
                 *tally.waiting.entry(task.state).or_default() += 1;
                 if task.state == TaskState::Pending {
@@ -159,26 +180,27 @@ impl Tally {
                 }
             }
             tally.failed |= has_failed(task);
-            if let Some(error) = task.error.as_ref().filter(|error| !error.is_empty())
+            if let Some(error) = &task.error
                 && !tally.errors.contains(error)
             {
                 tally.errors.push(error.clone());
             }
         }
-        given_up.retain(|place| !current_places.contains(place));
-        tally.stuck.extend(given_up);
-        tally.progress.done = running.len() as u64;
+        // What ran on a node that died is never seen to stop, and makes way for nobody.
+        tally.stopping = stopping.iter().any(|place| tally.reached.contains_key(place));
+        tally.stuck.extend(tally.given_up.iter().filter(|place| !tally.reached.contains_key(place)).cloned());
+        tally.done = running.len() as u64;
         tally.total = match spec.pointer("/Mode/Replicated/Replicas") {
             Some(replicas) => replicas.as_u64().unwrap_or_default(),
             None => wanted.len() as u64,
         };
-        tally.complete = !tally.others && tally.waiting.is_empty() && tally.progress.done >= tally.total;
+        tally.complete = !tally.others && tally.waiting.is_empty() && tally.done >= tally.total;
         tally
     }
 
     /// How many are missing, where and why, for people; none if none is.
     pub fn missing(&self) -> Option<String> {
-        let done = self.progress.done;
+        let done = self.done;
         (done < self.total).then(|| format!("{done} of {} proxies run: {}{}", self.total, self.waits_for(), self.at()))
     }
 
@@ -193,10 +215,10 @@ impl Tally {
         }
     }
 
-    /// Whether Swarm gave up all tasks of the live spec that it does not run, before they had a node: it does so for a
-    /// node that has died, and then waits for them for ever.
-    fn given_up(&self) -> bool {
-        !self.failed && self.waiting.is_empty() && !self.stuck.is_empty()
+    /// Whether Swarm gave up all tasks of the live spec that it does not run: it does so for a node that has died, and
+    /// then waits for them for ever.
+    fn waits_for_what_was_given_up(&self) -> bool {
+        !self.failed && self.waiting.is_empty() && !self.given_up.is_empty()
     }
 
     /// What it waits for, for people.
@@ -212,10 +234,19 @@ impl Tally {
             Some(TaskState::Preparing) => "a task is fetching its image".into(),
             Some(TaskState::Starting) => "a task starts and its health check does not pass".into(),
             Some(_) => "a task is on its way".into(),
-            None if self.progress.furthest.is_none() => "no task has the new spec yet".into(),
+            None if !self.given_up.is_empty() => "a task was given up with its node, and Swarm waits for it".into(),
+            None if !self.begun => "no task has the new spec yet".into(),
             None => "its tasks end instead of running".into(),
         }
     }
+}
+
+/// Whether the live spec is one that Swarm, or somebody, went back to.
+pub fn went_back(service: &RawService) -> bool {
+    service.update.as_ref().is_some_and(|update| match update.state {
+        UpdateState::RollbackStarted | UpdateState::RollbackPaused | UpdateState::RollbackCompleted => true,
+        UpdateState::Updating | UpdateState::Paused | UpdateState::Completed => false,
+    })
 }
 
 /// Whether a task ended although it should run.
@@ -223,32 +254,34 @@ pub fn has_failed(task: &Task) -> bool {
     matches!(task.state, TaskState::Failed | TaskState::Rejected | TaskState::Complete)
 }
 
-fn place(task: &Task) -> (u64, NodeId) {
+fn place(task: &Task) -> Place {
     (task.slot, if task.slot == 0 { task.node.clone() } else { "".into() })
 }
 
 /// The error of tasks that keep failing on this spec, `known` ones aside: twice in one place, or in every place. One
-/// proxy that ends once has been unlucky.
+/// proxy that ends once has been unlucky, and one that its node refused says nothing of a spec that has run there.
 pub fn keeps_failing(spec: &Value, tasks: &[Task], known: &BTreeSet<TaskId>) -> Option<String> {
     let ours: Vec<&Task> = tasks.iter().filter(|task| runs(&spec["TaskTemplate"], &task.spec)).collect();
-    let mut failures: BTreeMap<(u64, NodeId), usize> = BTreeMap::new();
-    let failed = |task: &&&Task| has_failed(task) && !known.contains(&task.id);
+    let mut failures: BTreeMap<Place, usize> = BTreeMap::new();
+    let failed = |task: &&&Task| has_failed(task) && task.state != TaskState::Rejected && !known.contains(&task.id);
     for task in ours.iter().filter(failed) {
         *failures.entry(place(task)).or_default() += 1;
     }
-    let places: BTreeSet<(u64, NodeId)> = ours.iter().map(|task| place(task)).collect();
+    let places: BTreeSet<Place> = ours.iter().map(|task| place(task)).collect();
     let everywhere = failures.len() >= 2 && failures.len() == places.len();
     if !everywhere && failures.values().all(|count| *count < 2) {
         return None;
     }
     let newest = ours.iter().filter(failed).max_by_key(|task| (task.created_at, &task.id))?;
-    Some(newest.error.clone().filter(|error| !error.is_empty()).unwrap_or_else(|| "no reason is given".into()))
+    Some(newest.error.clone().unwrap_or_else(|| "no reason is given".into()))
 }
 
 /// Whether a task was made from this template. Placement is left out: Swarm leaves a task alone whose node
 /// still fits. Empty and absent are one.
 fn runs(template: &Value, task: &Value) -> bool {
-    ["ContainerSpec", "Networks", "Resources"].iter().all(|field| alike(&template[*field], &task[*field]))
+    ["ContainerSpec", "ForceUpdate", "LogDriver", "Networks", "Resources", "RestartPolicy"]
+        .iter()
+        .all(|field| alike(&template[*field], &task[*field]))
 }
 
 fn alike(left: &Value, right: &Value) -> bool {
@@ -324,29 +357,31 @@ pub fn judge(
         // Swarm watches the last tasks for a while; and it has been seen to stay `updating` for ever.
         let watched = matches!(state, Some(UpdateState::Updating | UpdateState::RollbackStarted));
         let appeared = tally.total > 0 || is_replicated(service) || now.since(rollout.since) >= TASKS_APPEAR_WITHIN;
-        let over = if watched { idle > settings.rollout_deadline } else { appeared };
+        let watch =
+            if tally.waits_for_what_was_given_up() { patience(tally, settings) } else { settings.rollout_deadline };
+        let over = if watched { idle > watch } else { appeared };
         return if over { Judgement::Converged } else { Judgement::Rolling { waits_for } };
     }
     match state {
         // A rollback that fails is called completed too.
         Some(UpdateState::RollbackPaused | UpdateState::RollbackCompleted) if tally.others && circumstances.proven => {
             return if overdue {
-                Judgement::Halted { reason: gave_up(service, &waits_for) }
+                Judgement::Halted { reason: gave_up(service, tally) }
             } else {
                 Judgement::Rolling { waits_for }
             };
         }
         // Tasks that went missing since are not this rollout's.
         Some(UpdateState::Completed | UpdateState::RollbackCompleted)
-            if circumstances.proven || !rollout.ours || tally.progress.done > 0 =>
+            if circumstances.proven || !rollout.ours || tally.done > 0 =>
         {
             return Judgement::Converged;
         }
         Some(UpdateState::Paused | UpdateState::RollbackPaused) if circumstances.proven => {
-            return Judgement::Blocked { waits_for: gave_up(service, &waits_for) };
+            return Judgement::Blocked { waits_for: gave_up(service, tally) };
         }
         Some(UpdateState::Paused | UpdateState::RollbackPaused) => {
-            return Judgement::Failed { reason: gave_up(service, &waits_for) };
+            return Judgement::Failed { reason: gave_up(service, tally) };
         }
         None
         | Some(
@@ -369,9 +404,14 @@ pub fn judge(
     Judgement::Blocked { waits_for }
 }
 
-fn gave_up(service: &RawService, waits_for: &str) -> String {
+fn gave_up(service: &RawService, tally: &Tally) -> String {
     let message = service.update.as_ref().map_or("", |update| update.message.as_str());
-    format!("Swarm gave up: {}", if message.is_empty() { waits_for } else { message })
+    match tally.errors.first() {
+        _ if message.is_empty() => format!("Swarm gave up: {}", tally.waits_for()),
+        None => format!("Swarm gave up: {message}"),
+        // It names the task that ended, and not why.
+        Some(error) => format!("Swarm gave up: {message}: {error}"),
+    }
 }
 
 fn is_replicated(service: &RawService) -> bool {
@@ -383,31 +423,28 @@ fn is_replicated(service: &RawService) -> bool {
 fn patience(tally: &Tally, settings: &Settings) -> Duration {
     let deadline = settings.rollout_deadline;
     let all = |state: &[TaskState]| !tally.waiting.is_empty() && tally.waiting.keys().all(|key| state.contains(key));
-    if tally.given_up() {
-        // A task that was to stop on a dead node never says that it has.
-        deadline / 4
+    if tally.waits_for_what_was_given_up() {
+        // A task on a dead node never says that it runs, or has stopped.
+        deadline / 4 + settings.proxy.update.delay + settings.proxy.update.monitor
     } else if tally.waiting.contains_key(&TaskState::Preparing) {
         deadline * 5
-    } else if tally.stopping {
-        deadline + settings.proxy.stop_grace_period
-    } else if !tally.failed && all(&[TaskState::New, TaskState::Allocated, TaskState::Pending]) {
-        deadline / 4
     } else {
-        deadline
+        let unplaced = !tally.failed && all(&[TaskState::New, TaskState::Allocated, TaskState::Pending]);
+        let stop = if tally.stopping { settings.proxy.stop_grace_period } else { Duration::ZERO };
+        stop + if unplaced { deadline / 4 } else { deadline }
     }
 }
 
 /// A stuck rollout that nobody knows to be good is to blame, with four exceptions: no node fits or Swarm holds its
-/// tasks back, Swarm gave a task up that had no node, Swarm has not begun it, or it was found by a fresh process and some
-/// of it runs, so that it may have worked for weeks.
+/// tasks back, Swarm gave tasks up and no other waits or failed, Swarm has not begun it, or it was found by a fresh
+/// process and some of it runs, so that it may have worked for weeks.
 fn is_to_blame(state: Option<UpdateState>, tally: &Tally, rollout: &Rollout, circumstances: Circumstances) -> bool {
     // After a task that never had a node Swarm waits a minute for its end, and lets the next one stand ready.
     let held_back = [TaskState::Pending, TaskState::Assigned, TaskState::Accepted, TaskState::Ready];
     let not_started = !tally.waiting.is_empty() && tally.waiting.keys().all(|state| held_back.contains(state));
     let only_waits = !tally.failed && not_started;
-    let not_begun = tally.progress.furthest.is_none();
-    let perhaps_old = !rollout.ours && state.is_none() && tally.progress.done > 0;
-    !(circumstances.proven || only_waits || tally.given_up() || not_begun || perhaps_old)
+    let perhaps_old = !rollout.ours && state.is_none() && tally.done > 0;
+    !(circumstances.proven || only_waits || tally.waits_for_what_was_given_up() || !tally.begun || perhaps_old)
 }
 
 #[cfg(test)]
@@ -469,7 +506,7 @@ mod tests {
         let attempt = Attempt { generation: Digest::of(b"g"), settings: Digest::of(b"s") };
         let mut rollout =
             Rollout { ours: true, ..Rollout::found(attempt, &service.spec, Kind::Service, Moment::default()) };
-        rollout.note(&service, &tally, Moment::default());
+        rollout.note(&service, &tally, &settings(), Moment::default());
         let now = Moment(Duration::from_secs(idle));
         judge(&service, &tally, &rollout, Circumstances { proven, held: false }, &settings(), now)
     }
@@ -487,6 +524,7 @@ mod tests {
             |state| [task(1, "old", Running, Wanted), task(2, "old", Running, Wanted), task(1, "new", state, Wanted)];
         let given_up =
             |state| [task(1, "old", Running, Wanted), task(2, "old", Running, Wanted), task(1, "new", state, Gone)];
+        let beside_a_stop = |state, place| [&stuck(state)[..], &[task(place, "old", Running, Gone)]].concat();
         // The first place has the new spec, the second waits, and the third's node died with what it was to stop.
         let dead = [
             task(1, "new", Running, Wanted),
@@ -495,6 +533,10 @@ mod tests {
             task(3, "new", Pending, Gone),
         ];
         let dead_and_failing = [&dead[..], &[task(2, "new", Failed, Gone)]].concat();
+        // Its new task was on its way when the node died; another one runs there since.
+        let died = [&half[..], &[task(3, "old", Shutdown, Gone), task(3, "new", TaskState::Starting, Gone)]].concat();
+        let replaced = |state| [&half[..], &[task(3, "new", state, Gone), task(3, "new", Running, Wanted)]].concat();
+        let last_died = [&both[..], &[task(2, "new", TaskState::Starting, Gone)]].concat();
         let made_anew = [&dead[..], &[task(3, "new", TaskState::Starting, Wanted)]].concat();
         let failing = [task(1, "old", Running, Wanted), task(2, "old", Running, Wanted), task(1, "new", Failed, Gone)];
         for (name, state, tasks, idle, expected) in [
@@ -512,12 +554,22 @@ mod tests {
             ("paused", Some(Paused), &half[..], 0, "failed"),
             ("no address, shortly", Some(Updating), &stuck(New)[..], 10, "rolling"),
             ("no address", Some(Updating), &stuck(New)[..], 16, "failed"),
+            ("no address while a proxy stops", Some(Updating), &beside_a_stop(New, 1)[..], 44, "rolling"),
+            ("no address although it has stopped", Some(Updating), &beside_a_stop(New, 1)[..], 46, "failed"),
+            ("no address beside a dead node", Some(Updating), &beside_a_stop(New, 3)[..], 16, "failed"),
             ("a slow image", Some(Updating), &stuck(Preparing)[..], 200, "rolling"),
             ("no image", Some(Updating), &stuck(Preparing)[..], 301, "failed"),
             ("fits no node", Some(Updating), &stuck(Pending)[..], 16, "blocked"),
-            ("given up for want of a node, shortly", Some(Updating), &given_up(Pending)[..], 14, "rolling"),
-            ("given up for want of a node", Some(Updating), &given_up(Pending)[..], 16, "blocked"),
-            ("given up on a node that died", Some(Updating), &dead[..], 16, "blocked"),
+            ("given up for want of a node, shortly", Some(Updating), &given_up(Pending)[..], 18, "rolling"),
+            ("given up for want of a node", Some(Updating), &given_up(Pending)[..], 19, "blocked"),
+            ("given up on a node that died", Some(Updating), &dead[..], 19, "blocked"),
+            ("died with its node, shortly", Some(Updating), &died[..], 18, "rolling"),
+            ("died with its node", Some(Updating), &died[..], 19, "blocked"),
+            ("died with its node, for long", Some(Updating), &died[..], 91, "blocked"),
+            ("died with its node, and replaced", Some(Updating), &replaced(TaskState::Starting)[..], 91, "blocked"),
+            ("given up, and replaced", Some(Updating), &replaced(Pending)[..], 91, "blocked"),
+            ("the last died with its node, shortly", Some(Updating), &last_died[..], 18, "rolling"),
+            ("the last died with its node", Some(Updating), &last_died[..], 19, "converged"),
             ("given up there and failed elsewhere", Some(Updating), &dead_and_failing[..], 91, "failed"),
             ("given up once, and made anew", Some(Updating), &made_anew[..], 91, "failed"),
             ("given up for want of an address", Some(Updating), &given_up(New)[..], 61, "failed"),
@@ -554,9 +606,29 @@ mod tests {
         for second in 0..20 {
             let state = if second % 2 == 0 { TaskState::Starting } else { TaskState::Failed };
             let task = task(1, "new", state, DesiredState::Running);
-            rollout.note(&service, &Tally::of(&service.spec, &[task]), Moment(Duration::from_secs(second)));
+            let (tally, now) = (Tally::of(&service.spec, &[task]), Moment(Duration::from_secs(second)));
+            rollout.note(&service, &tally, &settings(), now);
         }
         assert_eq!(rollout.moved, Moment(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn a_task_runs_a_template_if_swarm_would_leave_it_alone() {
+        let live = template("new");
+        for (field, value, same) in [
+            ("ForceUpdate", json!(1), false),
+            ("LogDriver", json!({"Name": "none"}), false),
+            ("RestartPolicy", json!({"Condition": "none"}), false),
+            ("Resources", json!({"Limits": {"Pids": 7}}), false),
+            ("Networks", json!([{"Target": "n"}]), false),
+            ("Placement", json!({"Constraints": ["node.role==manager"]}), true),
+            // Swarm tells it of services alone.
+            ("Runtime", json!("container"), true),
+        ] {
+            let mut task = live.clone();
+            task[field] = value;
+            assert_eq!(runs(&live, &task), same, "{field}");
+        }
     }
 
     #[test]

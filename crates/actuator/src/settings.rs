@@ -99,6 +99,10 @@ pub struct ProxySettings {
     pub health_check: Option<HealthCheck>,
     /// Kernel parameters of the containers.
     pub sysctls: BTreeMap<String, String>,
+    /// Capabilities to take from the containers, as the Engine writes them: `ALL`, `CAP_NET_RAW`.
+    pub capability_drop: BTreeSet<String>,
+    /// Capabilities to give them all the same.
+    pub capability_add: BTreeSet<String>,
     /// Further labels of the service.
     pub labels: BTreeMap<String, String>,
     /// Labels of the containers.
@@ -305,6 +309,8 @@ impl ProxySettings {
             health_check: None,
             // IPVS forgets a flow that is idle for 900 s.
             sysctls: BTreeMap::from([("net.ipv4.tcp_keepalive_time".into(), "600".into())]),
+            capability_drop: BTreeSet::new(),
+            capability_add: BTreeSet::new(),
             labels: BTreeMap::new(),
             container_labels: BTreeMap::new(),
             env: BTreeMap::new(),
@@ -425,7 +431,7 @@ impl Settings {
             }
             if policy.delay + policy.monitor >= self.rollout_deadline {
                 let message = format!(
-                    "delay and monitor together ({:?}) must be shorter than rollout_deadline ({:?})",
+                    "delay and monitor together ({:?}) must be shorter than the deadline of the rollout ({:?})",
                     policy.delay + policy.monitor,
                     self.rollout_deadline
                 );
@@ -448,8 +454,10 @@ impl Settings {
                 complain(field, format!("the label {label:?} is ours"));
             }
         }
-        if proxy.constraints.iter().any(|constraint| !(constraint.contains("==") || constraint.contains("!="))) {
-            complain("proxy.constraints", "a constraint compares with == or !=".into());
+        let compares = |constraint: &&String| constraint.contains("==") || constraint.contains("!=");
+        if let Some(constraint) = proxy.constraints.iter().find(|constraint| !compares(constraint)) {
+            let message = format!("{constraint:?} is no constraint: write it with == or !=, such as node.role==worker");
+            complain("proxy.constraints", message);
         }
         if proxy.networks.as_ref().is_some_and(BTreeSet::is_empty) {
             complain("proxy.networks", "an empty list is no list: leave it out, or name a network".into());
@@ -468,7 +476,10 @@ impl Settings {
     }
 }
 
-fn is_service_name(name: &str) -> bool {
+/// Whether Swarm takes this as the name of a service: 1 to 63 letters, digits, hyphens and underscores, with a letter or
+/// digit at both ends.
+#[must_use]
+pub fn is_service_name(name: &str) -> bool {
     let at_the_ends = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
     name.len() <= 63
         && at_the_ends(name.bytes().next())
@@ -562,7 +573,7 @@ mod tests {
             (|s| s.proxy.update.delay = Duration::from_secs(60), "proxy.update: delay and monitor"),
             (|s| s.proxy.rollback.failure_action = FailureAction::Rollback, "proxy.rollback: a rollback"),
             (|s| drop(s.proxy.labels.insert("dovetail.x".into(), "1".into())), "proxy.labels: the label"),
-            (|s| s.proxy.constraints.push("node.role".into()), "proxy.constraints: a constraint"),
+            (|s| s.proxy.constraints.push("node.role".into()), "proxy.constraints: \"node.role\" is no constraint"),
             (|s| s.poll_interval = Duration::ZERO, "poll_interval: it must"),
         ];
         for (change, expected) in cases {

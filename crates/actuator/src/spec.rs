@@ -73,6 +73,8 @@ fn owned_fields(settings: &Settings, image: &str) -> Value {
     container.insert("StopSignal".into(), json!(proxy.stop_signal));
     container.insert("StopGracePeriod".into(), nanoseconds(proxy.stop_grace_period));
     put(&mut container, "Sysctls", json!(proxy.sysctls));
+    put(&mut container, "CapabilityDrop", json!(proxy.capability_drop));
+    put(&mut container, "CapabilityAdd", json!(proxy.capability_add));
     if let Some(check) = &proxy.health_check {
         container.insert("Healthcheck".into(), health_check(check));
     }
@@ -305,15 +307,21 @@ impl Draft<'_> {
         self.label(&mut spec);
         self.mount(&mut spec);
         self.attach(&mut spec);
+        self.tell_endpoints_apart(&mut spec);
         spec
     }
 
     fn label(&self, spec: &mut Value) {
         let labels = map_at(spec, &["Labels"]);
         let applied = labels.get(labels::APPLIED).and_then(Value::as_str).map(Owned::read);
+        let other_settings = applied.is_none_or(|applied| applied.value != self.owned.value);
         // The label stays as it is written while it says the same: the order of its keys is no change.
-        if applied.is_none_or(|applied| applied.value != self.owned.value) {
+        if other_settings {
             labels.insert(labels::APPLIED.into(), json!(self.owned.text));
+        }
+        // What the rollout before was told to go past, the next may be stuck at too.
+        if other_settings || labels.get(labels::GENERATION) != Some(&json!(self.generation)) {
+            labels.remove(labels::PASSED_BY);
         }
         labels.insert(labels::INSTANCE.into(), json!(self.settings.instance));
         labels.insert(labels::CLUSTER.into(), json!(self.settings.cluster));
@@ -359,6 +367,16 @@ impl Draft<'_> {
             attachments.push(json!({"Target": id}));
         }
         template.insert("Networks".into(), Value::Array(attachments));
+    }
+
+    /// Swarm replaces every task for another endpoint, a port for example, and no task tells for which it was made. So
+    /// the template says it, as `docker service update --force` would.
+    fn tell_endpoints_apart(&self, spec: &mut Value) {
+        if self.live.is_some_and(|live| live["EndpointSpec"] != spec["EndpointSpec"]) {
+            let template = map_at(spec, &["TaskTemplate"]);
+            let forced = template.get("ForceUpdate").and_then(Value::as_u64).unwrap_or_default();
+            template.insert("ForceUpdate".into(), json!(forced + 1));
+        }
     }
 }
 
@@ -473,6 +491,39 @@ mod tests {
             spec["TaskTemplate"]["Networks"],
             json!([{"Target": "net1", "Aliases": ["edge"]}, {"Target": "net2"}])
         );
+    }
+
+    #[test]
+    fn what_a_rollout_was_told_to_go_past_is_its_own() {
+        let settings = settings();
+        let mut live = compose(&settings, None, &Value::Null, &mounts());
+        live["Labels"][labels::PASSED_BY] = json!("g places");
+        let (owned, mounts) = (Owned::of(&settings), mounts());
+        let draft = |owned, generation| Draft {
+            settings: &settings,
+            live: Some(&live),
+            applied: &Value::Null,
+            owned,
+            mounts: &mounts,
+            generation,
+        };
+        let says_it = |draft: Draft<'_>| draft.compose()["Labels"].get(labels::PASSED_BY).is_some();
+        assert!(says_it(draft(&owned, Digest::of(b"g"))));
+        assert!(!says_it(draft(&owned, Digest::of(b"h"))));
+        let mut others = settings.clone();
+        others.proxy.image = "nginx:1.30".into();
+        assert!(!says_it(draft(&Owned::of(&others), Digest::of(b"g"))));
+    }
+
+    #[test]
+    fn another_endpoint_is_another_template() {
+        let mut settings = settings();
+        let live = compose(&settings, None, &Value::Null, &mounts());
+        let applied = Owned::of(&settings).value;
+        settings.proxy.ports[0].published = 8080;
+        let spec = compose(&settings, Some(&live), &applied, &mounts());
+        assert_eq!(spec["TaskTemplate"]["ForceUpdate"], 1);
+        assert_eq!(compose(&settings, Some(&spec), &Owned::of(&settings).value, &mounts()), spec);
     }
 
     #[test]

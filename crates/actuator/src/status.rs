@@ -147,6 +147,22 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// All of them, as words.
+    pub const ALL: [&'static str; 12] = [
+        "waiting",
+        "in_step",
+        "pending",
+        "checking",
+        "rolling",
+        "blocked",
+        "held",
+        "paused",
+        "fenced",
+        "foreign",
+        "unreadable",
+        "impossible",
+    ];
+
     /// The phase as one word; the same as in JSON.
     pub fn as_str(&self) -> &'static str {
         match self {

@@ -53,8 +53,8 @@ pub struct ConfigArgument {
     /// The configuration file
     #[arg(long, env = "DOVETAIL_CONFIG", default_value = "/etc/dovetail/dovetail.yaml", value_name = "FILE")]
     pub config: PathBuf,
-    /// The Docker Engine, instead of engine.endpoint in the file: unix:///path or tcp://host:port (then
-    /// DOCKER_TLS_VERIFY and DOCKER_CERT_PATH count as they do for the docker client)
+    /// The Docker Engine, instead of engine.endpoint and engine.tls in the file: unix:///path, tcp://host:port
+    /// or https://host:port. DOCKER_TLS_VERIFY and DOCKER_CERT_PATH count as they do for the docker client
     #[arg(long, value_name = "ENDPOINT")]
     pub engine: Option<String>,
 }
@@ -208,6 +208,12 @@ pub struct Demo {
     /// No nginx takes part, although there is one
     #[arg(long, conflicts_with = "nginx")]
     pub without_nginx: bool,
+    /// Not the story, but so many faults one after the other, under a steady load of requests
+    #[arg(long, value_name = "NUMBER", conflicts_with = "without_nginx")]
+    pub faults: Option<u32>,
+    /// The order of the faults follows from it; by default each time another
+    #[arg(long, value_name = "NUMBER", requires = "faults")]
+    pub seed: Option<u64>,
 }
 
 /// `dovetail version`

@@ -12,11 +12,12 @@ use anyhow::{Context, Result, bail};
 use model::{Addresses, ClusterName, NetworkId, Published, Report, ServiceReport, labels};
 use serde_json::{Value, json};
 
-use crate::config::{Config, PublishMode};
+use crate::config::{Config, Proxy, PublishMode};
 use crate::explain::{SHORT_ID, explain, not_routed, outcome};
 use crate::look::{ClusterLook, look};
 use crate::routes::{changes, routes, table};
 use crate::table::{Table, indented, printable};
+use crate::view::Readiness;
 
 /// `dovetail plan`: what would change now.
 ///
@@ -255,24 +256,44 @@ fn nothing_to_explain(services: &[swarm::Service], name: &str) -> String {
     format!("there is no service {name:?}; is {} meant?", similar.join(" or "))
 }
 
-/// `dovetail status`: how proxies and services are doing.
+/// `dovetail status`: how the operator, proxies and services are doing. `running` is what the operator
+/// [says](crate::running::ask), or why it could not be asked.
 ///
 /// # Errors
 /// When the cluster cannot be read.
-pub async fn status(config: &Config, swarm: &impl swarm::Read, as_json: bool) -> Result<String> {
-    let look = look(config, swarm).await?;
+pub async fn status(
+    config: &Config,
+    swarm: &impl swarm::Read,
+    running: &Result<Readiness, String>,
+    as_json: bool,
+) -> Result<String> {
+    let mut look = look(config, swarm).await?;
+    if let Ok(running) = running {
+        for (name, cluster) in &mut look.clusters {
+            cluster.plan.status.trouble = running.trouble.get(name).cloned();
+        }
+    }
+    let left_behind = left_behind(config, &swarm.services().await?);
     if as_json {
         let clusters: Vec<&actuator::Status> = look.clusters.values().map(|cluster| &cluster.plan.status).collect();
         return pretty(&json!({
-            "clusters": clusters, "services": look.report.services, "networks": look.addresses,
-            "kept_setups": look.report.kept_setups,
+            "operator": running.as_ref().ok(), "clusters": clusters, "services": look.report.services,
+            "networks": look.addresses, "kept_setups": look.report.kept_setups, "left_behind": left_behind,
         }));
     }
-    let mut text = String::new();
-    for cluster in look.clusters.values() {
-        text.push_str(&status_text(cluster, &look.networks));
+    let mut text = printable(&operator_text(running)) + "\n";
+    for (name, cluster) in &look.clusters {
+        let blocked = running.as_ref().ok().and_then(|running| running.blocked.get(name));
+        text.push_str(&status_text(cluster, blocked, &look.networks));
     }
     text.extend(look.addresses.values().filter(|addresses| addresses.nearly_full).map(nearly_full_text));
+    text.extend(left_behind.iter().map(|name| {
+        let name = printable(name);
+        format!(
+            "service {name}: proxies of this installation that are in no cluster of the configuration; they serve what \
+             they served last, until you remove them (docker service rm {name})\n"
+        )
+    }));
     text.push('\n');
     let mut services: Vec<&Arc<ServiceReport>> = look.report.services.values().collect();
     if services.is_empty() {
@@ -288,9 +309,28 @@ pub async fn status(config: &Config, swarm: &impl swarm::Read, as_json: bool) ->
     Ok(text + &table.to_string())
 }
 
+/// Proxy services of this installation that no cluster of the configuration has: of a cluster that was taken out, or from
+/// before its proxies got another name. Whether anybody still needs them, only people know.
+fn left_behind(config: &Config, services: &[swarm::Service]) -> Vec<String> {
+    let ours = |service: &&swarm::Service| {
+        service.labels.get(labels::INSTANCE).is_some_and(|instance| *instance == config.instance.0.to_string())
+            && service.labels.contains_key(labels::APPLIED)
+            && config.clusters.0.values().all(|cluster| cluster.proxy.name.0 != service.name)
+    };
+    services.iter().filter(ours).map(|service| service.name.clone()).collect()
+}
+
+fn operator_text(running: &Result<Readiness, String>) -> String {
+    match running {
+        Ok(running) if running.ready => "operator: ready".into(),
+        Ok(running) => format!("operator: not ready: {}", running.reasons.join("; ")),
+        Err(why) => format!("operator: not asked, since this is not its container, or it does not run ({why})"),
+    }
+}
+
 const NOBODY_ASKS: &str = "no service asks to be routed: none has the label com.docker.lb.hosts\n";
 
-fn status_text(cluster: &ClusterLook, networks: &BTreeMap<NetworkId, String>) -> String {
+fn status_text(cluster: &ClusterLook, blocked: Option<&String>, networks: &BTreeMap<NetworkId, String>) -> String {
     let status = &cluster.plan.status;
     let mut lines = vec![
         format!("cluster {}: {}", status.cluster, phase_text(cluster)),
@@ -319,6 +359,8 @@ fn status_text(cluster: &ClusterLook, networks: &BTreeMap<NetworkId, String>) ->
     if let Some(reason) = &status.unchecked {
         lines.push(format!("  unchecked   the last generation was rolled out without a check: {reason}"));
     }
+    // One look cannot tell a rollout that goes on from one that does not.
+    lines.extend(blocked.map(|blocked| format!("  blocked     {blocked}")));
     if let Some(trouble) = &status.trouble {
         lines.push(format!("  trouble     {trouble}"));
     }
@@ -401,6 +443,7 @@ pub fn describe(config: &Config, file: &Path) -> String {
             "  cluster {name}: service {}, image {} (nginx {}), {published}\n",
             proxy.name, proxy.image, cluster.nginx.version,
         ));
+        text.extend(ports_taken(config, name.0.as_str(), proxy));
         if cluster.nginx.proxy_protocol && cluster.nginx.trusted_proxies.is_empty() {
             text.push_str(
                 "    note: nginx.proxy_protocol without nginx.trusted_proxies: whoever reaches the ports, applications \
@@ -409,6 +452,23 @@ pub fn describe(config: &Config, file: &Path) -> String {
         }
     }
     text
+}
+
+/// A note for each port that a cluster before this one publishes already. A port of the routing mesh is taken on every
+/// node; of host ports one cannot tell here, since the clusters' nodes may differ.
+fn ports_taken(config: &Config, name: &str, proxy: &Proxy) -> Vec<String> {
+    let ports = |proxy: &Proxy| [proxy.ports.http, proxy.ports.https].into_iter().flatten().map(|port| port.0);
+    let before = config.clusters.0.iter().take_while(|(other, _)| other.0.as_str() != name);
+    let on_the_mesh = |other: &Proxy| [proxy, other].iter().any(|one| one.publish_mode == PublishMode::Ingress);
+    let taken = before.filter(|(_, other)| on_the_mesh(&other.proxy)).flat_map(|(other, cluster)| {
+        ports(&cluster.proxy).filter(|port| ports(proxy).any(|own| own == *port)).map(move |port| {
+            format!(
+                "    note: port {port} is published by the cluster {} already: Swarm refuses one of the two\n",
+                other.0
+            )
+        })
+    });
+    taken.collect()
 }
 
 fn pretty(value: &impl serde::Serialize) -> Result<String> {

@@ -3,11 +3,13 @@
 
 pub mod admin;
 pub mod args;
+pub mod bounded;
 pub mod commands;
 pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod explain;
+pub mod http;
 pub mod import;
 pub mod lint;
 pub mod logs;
@@ -16,6 +18,7 @@ pub mod metrics;
 pub mod nearest;
 pub mod orders;
 pub mod routes;
+pub mod running;
 pub mod table;
 pub mod view;
 pub mod wire;

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use dovetail::args::{self, Arguments, Command, ConfigArgument};
 use dovetail::config::{self, Config};
-use dovetail::{commands, import, lint, logs, orders, wire};
+use dovetail::{commands, import, lint, logs, orders, running, wire};
 use engine::Engine;
 
 fn main() -> ExitCode {
@@ -120,7 +120,8 @@ async fn run(command: Command) -> Result<String, Failure> {
         }
         Command::Status(look) => {
             let (config, engine) = prepare(&look.config)?;
-            Ok(commands::status(&config, &engine, look.json).await?)
+            let running = running::ask(&config).await;
+            Ok(commands::status(&config, &engine, &running, look.json).await?)
         }
         Command::Pause(pause) => {
             let (config, engine) = prepare(&pause.config)?;
@@ -178,18 +179,21 @@ fn prepare(argument: &ConfigArgument) -> Result<(Config, Engine), Failure> {
     let endpoint = config::engine_endpoint(&config, argument.engine.as_deref())
         .map_err(|error| Failure::BadInput(error.to_string()))?;
     let settings = engine::Settings { timeout: config.engine.timeout.0, ..engine::Settings::default() };
-    let engine = Engine::connect(&endpoint, settings).map_err(|error| Failure::BadInput(error.to_string()))?;
+    let engine = Engine::connect(&endpoint, settings)
+        .map_err(|error| Failure::BadInput(format!("{:#}", anyhow::Error::from(error))))?;
     Ok((config, engine))
 }
 
-/// Resolves on SIGTERM or SIGINT.
-async fn told_to_stop() {
+/// Resolves on SIGTERM or SIGINT. From this call on neither ends the process by itself, awaited or not.
+fn told_to_stop() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).expect("signals can be heard");
     let mut interrupt = signal(SignalKind::interrupt()).expect("signals can be heard");
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
     }
 }
 
@@ -197,7 +201,9 @@ async fn told_to_stop() {
 fn print(text: &str) -> ExitCode {
     use std::io::Write;
     match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => ExitCode::from(1),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            complain(&format!("cannot write to standard output: {error}"), 1)
+        }
         _ => ExitCode::SUCCESS,
     }
 }

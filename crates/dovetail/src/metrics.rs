@@ -6,14 +6,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use actuator::Kind;
 use actuator::status::{Outcome, Verdict};
+use actuator::{Kind, Phase};
 use model::{Code, Published};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
-use tokio::time::Instant;
 
 use crate::view::View;
 
@@ -110,11 +109,9 @@ impl Sources {
         families.extend([passes, failures, seconds]);
         let ready = self.view.readiness().ready;
         families.push(gauge("dovetail_ready", "1 if /readyz says so.").sample([], f64::from(u8::from(ready))));
-        if let Some(then) = self.view.observer.borrow().last_success {
-            let age = Instant::now().duration_since(then).as_secs_f64();
-            families.push(
-                gauge("dovetail_observation_age_seconds", "How old the knowledge of the cluster is.").sample([], age),
-            );
+        if let Some(age) = self.view.age() {
+            let gauge = gauge("dovetail_observation_age_seconds", "How old the knowledge of the cluster is.");
+            families.push(gauge.sample([], age.as_secs_f64()));
         }
         let (compiles, compile_time) = self.reconciler.compiles();
         let (renders, render_time) = self.reconciler.renders();
@@ -200,11 +197,16 @@ impl Sources {
         }
         let mut paused = gauge("dovetail_paused", "1 while a person's order keeps the operator from writing.");
         let mut fenced = gauge("dovetail_fenced", "1 while another operator, started later, writes.");
+        let mut phases =
+            gauge("dovetail_phase", "1 for the phase that the cluster is in, as dovetail status tells it.");
         for (cluster, status) in &self.view.rollouts {
             let phase = status.borrow().as_ref().map(|status| status.phase.as_str());
             let is = |word: &str| f64::from(u8::from(phase == Some(word)));
             paused.add([("cluster", cluster.as_str())], is("paused"));
             fenced.add([("cluster", cluster.as_str())], is("fenced"));
+            for phase in Phase::ALL {
+                phases.add([("cluster", cluster.as_str()), ("phase", phase)], is(phase));
+            }
         }
         families.extend([
             rollouts,
@@ -217,6 +219,7 @@ impl Sources {
             held,
             paused,
             fenced,
+            phases,
         ]);
     }
 

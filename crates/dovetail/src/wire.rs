@@ -154,7 +154,7 @@ where
         };
         let (observer, desired) = observer::Observer::new(swarm.clone(), observer_settings);
         let (short_circuits, addresses) = (observer.short_circuits(), observer.addresses());
-        let poll_every = observer.poll_every();
+        let (poll_every, completeness) = (observer.poll_every(), observer.completeness());
         let observer_status = spawn("observer".into(), looped(observer, reading, &end));
 
         let mut settings = config.reconciler();
@@ -188,12 +188,14 @@ where
         spawn("reconciler".into(), looped(reconciler, Pacing::default(), &end));
 
         let view = Arc::new(View {
+            instance: config.instance.0.clone(),
             report: report_receiver,
             addresses,
             published,
             rollouts,
             waits_for: waits_for_receiver,
             observer: observer_status,
+            completeness,
             loops: statuses,
             poll_every,
             // Two more polls, and never so short that one slow answer counts as an outage.

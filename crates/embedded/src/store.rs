@@ -101,6 +101,8 @@ pub(crate) struct Store {
     /// A config must be smaller than this.
     pub config_limit: usize,
     pub breakage: Option<Breakage>,
+    /// Which tasks a node refuses.
+    pub refusal: Option<Breakage>,
 
     pub services: BTreeMap<ServiceId, Service>,
     pub service_names: BTreeMap<String, ServiceId>,
@@ -144,6 +146,7 @@ impl Store {
             timing: Timing::default(),
             config_limit: 500 * 1024,
             breakage: None,
+            refusal: None,
             services: BTreeMap::new(),
             service_names: BTreeMap::new(),
             tasks: BTreeMap::new(),

@@ -234,8 +234,10 @@ impl Store {
             return;
         }
         let configs = Configs(&self.configs);
-        let missing = self.tasks[id].made_from.configs.iter().find(|config| configs.get(&config.id).is_none());
-        match missing.map(|config| format!("config {} not found", config.name)) {
+        let task = &self.tasks[id];
+        let missing = task.made_from.configs.iter().find(|config| configs.get(&config.id).is_none());
+        let missing = missing.map(|config| format!("config {} not found", config.name));
+        match missing.or_else(|| self.refusal.as_ref()?(&task.template, &configs)) {
             Some(error) => self.end(id, TaskState::Rejected, Some(error)),
             None => {
                 self.set_state(id, TaskState::Ready);

@@ -163,9 +163,14 @@ impl Swarm {
         self.lock(|state| state.store.breakage = Some(Arc::new(why)));
     }
 
-    /// No task fails by itself any more.
+    /// Says which tasks their node refuses before they run, and why; asked as [`Swarm::break_when`] is.
+    pub fn refuse_when(&self, why: impl Fn(&Value, &Configs<'_>) -> Option<String> + Send + Sync + 'static) {
+        self.lock(|state| state.store.refusal = Some(Arc::new(why)));
+    }
+
+    /// No task fails by itself any more, or is refused.
     pub fn break_nothing(&self) {
-        self.lock(|state| state.store.breakage = None);
+        self.lock(|state| (state.store.breakage, state.store.refusal) = (None, None));
     }
 }
 

@@ -16,6 +16,10 @@ pub(crate) fn classify(status: u16, message: &str) -> Class {
     if says("is in use by") {
         return Class::InUse;
     }
+    // Another engine answers than the one that was asked for its version, as behind a name for several of them.
+    if is_about_the_version(message) {
+        return Class::Unavailable;
+    }
     let cluster_is_away = says("not a swarm manager")
         || says("does not have a leader")
         || says("no leader")
@@ -36,6 +40,12 @@ pub(crate) fn classify(status: u16, message: &str) -> Class {
         // A redirect, or something that is no HTTP API at all.
         _ => Class::Malformed,
     }
+}
+
+/// Whether an Engine does not speak the version of its API that it was spoken to in.
+pub(crate) fn is_about_the_version(message: &str) -> bool {
+    message.contains("is too old. Minimum supported API version")
+        || message.contains("is too new. Maximum supported API version")
 }
 
 #[cfg(test)]
@@ -85,8 +95,9 @@ mod tests {
             (
                 400,
                 "client version 1.11 is too old. Minimum supported API version is 1.12, please upgrade your client to a newer version",
-                Class::Refused,
+                Class::Unavailable,
             ),
+            (400, "client version 1.99 is too new. Maximum supported API version is 1.41", Class::Unavailable),
             (401, "unauthorized", Class::Refused),
             (403, "access denied", Class::Refused),
             (

@@ -25,6 +25,9 @@ use crate::endpoint::{Address, Endpoint};
 use crate::tls::{TlsError, client_config};
 use crate::traffic::{Counters, add};
 
+/// How long a connection may take to come about: a kernel tries for two minutes.
+const CONNECT: Duration = Duration::from_secs(5);
+
 /// A peer that does not answer is noticed after about 15 s + 3 x 5 s, also while nothing is sent.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
@@ -68,6 +71,8 @@ impl Connector {
                 let mut http = HttpConnector::new();
                 http.enforce_http(false);
                 http.set_nodelay(true);
+                // Shared by the addresses of a name, so that one of a dead manager does not keep from the others.
+                http.set_connect_timeout(Some(CONNECT));
                 http.set_keepalive(Some(KEEPALIVE));
                 http.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
                 http.set_keepalive_retries(Some(KEEPALIVE_RETRIES));

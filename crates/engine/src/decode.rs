@@ -66,22 +66,28 @@ impl fmt::Display for Text<'_> {
     }
 }
 
-/// A published port, in a service's spec and in the status of a task.
+/// A published port, in a service's spec and in the status of a task. Swarm keeps 32 bits, and checks no upper bound: a
+/// number that is none must not make a whole list unreadable.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 #[derive(Default)]
 struct WirePort {
     protocol: String,
     publish_mode: String,
-    target_port: u16,
-    published_port: u16,
+    target_port: u32,
+    published_port: u32,
 }
 
 impl WirePort {
-    /// Whether a node publishes it, for TCP.
-    fn on_node(&self) -> bool {
-        self.publish_mode == "host" && matches!(self.protocol.as_str(), "tcp" | "") && self.target_port > 0
+    /// The container's port, if a node publishes it, for TCP.
+    fn on_node(&self) -> Option<u16> {
+        let on_node = self.publish_mode == "host" && matches!(self.protocol.as_str(), "tcp" | "");
+        on_node.then(|| port(self.target_port)).flatten()
     }
+}
+
+fn port(number: u32) -> Option<u16> {
+    u16::try_from(number).ok().filter(|port| *port > 0)
 }
 
 /// `10.0.1.4/24` or `10.0.1.4`.

@@ -3,9 +3,6 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// Where dockerd listens when nobody says otherwise.
-const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
-
 /// Where the Engine is, and how to be sure that it is the Engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
@@ -90,20 +87,17 @@ impl Endpoint {
         Ok(Self { address, tls })
     }
 
-    /// The endpoint that the docker client would use: `DOCKER_HOST`, `DOCKER_TLS_VERIFY` and
-    /// `DOCKER_CERT_PATH` (else `DOCKER_CONFIG`, else `~/.docker`).
+    /// The endpoint as the docker client reads it from `-H` or `DOCKER_HOST`: with TLS if `DOCKER_TLS_VERIFY` is set, by
+    /// the files in `DOCKER_CERT_PATH` (else `DOCKER_CONFIG`, else `~/.docker`).
     ///
     /// Differences: contexts (`docker context use`) are not read, and `DOCKER_TLS` alone, with which the
     /// client encrypts without verifying, verifies.
-    pub fn from_environment() -> Result<Self, EndpointError> {
-        Self::from_variables(|name| std::env::var(name).ok())
+    pub fn as_the_client_reads(host: &str) -> Result<Self, EndpointError> {
+        Self::with_variables(host, |name| std::env::var(name).ok())
     }
 
-    fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, EndpointError> {
+    fn with_variables(host: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Self, EndpointError> {
         let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
-        let Some(host) = variable("DOCKER_HOST") else {
-            return Ok(Self { address: Address::Unix(DEFAULT_SOCKET.into()), tls: None });
-        };
         let asked = variable("DOCKER_TLS_VERIFY").or_else(|| variable("DOCKER_TLS")).is_some();
         // A shell with a client bundle's variables may still talk to the local socket, as with the client.
         let tls = if host.starts_with("unix://") || !asked {
@@ -116,7 +110,7 @@ impl Endpoint {
                 .ok_or(EndpointError::NoCertPath)?;
             Some(Tls::in_directory(&directory))
         };
-        Self::parse(&host, tls)
+        Self::parse(host, tls)
     }
 
     /// What goes into a request's URI: its host header, and the key of the connection pool.
@@ -235,38 +229,26 @@ mod tests {
 
     #[test]
     fn the_docker_clients_variables_are_understood() {
-        for (variables, shown, tls) in [
-            (&[][..], "unix:///var/run/docker.sock", None),
-            (&[("DOCKER_HOST", "")], "unix:///var/run/docker.sock", None),
-            (&[("DOCKER_HOST", "tcp://a:1")], "tcp://a:1", None),
-            (&[("DOCKER_HOST", "tcp://a:1"), ("DOCKER_TLS_VERIFY", "")], "tcp://a:1", None),
+        for (host, variables, shown, tls) in [
+            ("tcp://a:1", &[][..], "tcp://a:1", None),
+            ("tcp://a:1", &[("DOCKER_TLS_VERIFY", "")], "tcp://a:1", None),
             (
-                &[("DOCKER_HOST", "tcp://a"), ("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", "/bundle")],
+                "tcp://a",
+                &[("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", "/bundle")],
                 "https://a:2376",
                 Some("/bundle"),
             ),
-            (
-                &[("DOCKER_HOST", "tcp://a:1"), ("DOCKER_TLS", "1"), ("HOME", "/home/me")],
-                "https://a:1",
-                Some("/home/me/.docker"),
-            ),
-            (
-                &[("DOCKER_HOST", "unix:///s"), ("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", "/bundle")],
-                "unix:///s",
-                None,
-            ),
+            ("tcp://a:1", &[("DOCKER_TLS", "1"), ("HOME", "/home/me")], "https://a:1", Some("/home/me/.docker")),
+            ("unix:///s", &[("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", "/bundle")], "unix:///s", None),
         ] {
             let look_up =
                 |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
-            let endpoint = Endpoint::from_variables(look_up).unwrap_or_else(|error| panic!("{variables:?}: {error}"));
-            assert_eq!(endpoint.to_string(), shown, "{variables:?}");
+            let endpoint =
+                Endpoint::with_variables(host, look_up).unwrap_or_else(|error| panic!("{host} {variables:?}: {error}"));
+            assert_eq!(endpoint.to_string(), shown, "{host} {variables:?}");
             assert_eq!(endpoint.tls, tls.map(|directory| Tls::in_directory(Path::new(directory))), "{variables:?}");
         }
-        let nowhere = |name: &str| match name {
-            "DOCKER_HOST" => Some("tcp://a".to_owned()),
-            "DOCKER_TLS_VERIFY" => Some("1".to_owned()),
-            _ => None,
-        };
-        assert_eq!(Endpoint::from_variables(nowhere), Err(EndpointError::NoCertPath));
+        let nowhere = |name: &str| (name == "DOCKER_TLS_VERIFY").then(|| "1".to_owned());
+        assert_eq!(Endpoint::with_variables("tcp://a", nowhere), Err(EndpointError::NoCertPath));
     }
 }

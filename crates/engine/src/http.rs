@@ -20,7 +20,7 @@ use swarm::{Class, RegistryAuth, limits};
 use crate::classify::classify;
 use crate::connector::{ConnectError, Connector};
 use crate::decode::{self, List};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Address, Endpoint};
 use crate::traffic::Counters;
 
 /// 100,000 tasks are 125 MiB. More than this is no answer to our questions.
@@ -222,7 +222,11 @@ impl Http {
     }
 
     pub fn unreachable(&self, error: &(dyn Error + 'static)) -> Failure {
-        Failure::new(Class::Unreachable, format!("no answer from {}: {}", self.endpoint, chain(error)))
+        let why = chain(error);
+        // Only root and a group may use the socket, and which group differs from machine to machine.
+        let unix = matches!(self.endpoint.address, Address::Unix(_));
+        let hint = if unix && why.contains("Permission denied") { "; be root, or in the socket's group" } else { "" };
+        Failure::new(Class::Unreachable, format!("no answer from {}: {why}{hint}", self.endpoint))
     }
 
     fn empty_get(&self, uri: Uri) -> Result<Request<Body>, Failure> {

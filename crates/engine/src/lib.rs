@@ -49,6 +49,7 @@ use swarm::{
     Service, Task, TasksOf, Watch, Write, limits,
 };
 
+use crate::classify::is_about_the_version;
 use crate::http::{Failure, Http, Query, is_image, is_segment};
 use crate::traffic::Counters;
 
@@ -103,7 +104,8 @@ pub fn supported(identity: &Identity) -> std::result::Result<(), String> {
     }
     if !manager {
         return Err(format!(
-            "Engine {version} is not a manager of an active swarm; Dovetail reads services and tasks, which only managers know"
+            "Engine {version} is not a manager of an active swarm; Dovetail reads services and tasks, which only managers \
+             know: point engine.endpoint or --engine at one, or at UCP"
         ));
     }
     Ok(())
@@ -160,7 +162,7 @@ impl Core {
     }
 
     fn failed(&self, operation: impl Into<String>, failure: Failure) -> Error {
-        if failure.class == Class::Refused && failure.message.contains("is too old. Minimum supported API version") {
+        if is_about_the_version(&failure.message) {
             self.http.forget_api();
         }
         self.counters.failed(failure.class);
@@ -187,6 +189,21 @@ impl Core {
             Bollard::RequestTimeoutError | Bollard::IOError { .. } => self.http.unreachable(&error),
             // Requests that cannot be written.
             _ => Failure::new(Class::Refused, error.to_string()),
+        }
+    }
+
+    /// The network of exactly this id or name, as far as the Engine can tell.
+    async fn inspect_network(&self, id_or_name: &str) -> std::result::Result<Option<Network>, Failure> {
+        let options = InspectNetworkOptionsBuilder::default().scope("swarm").build();
+        let found = self.docker().await?.inspect_network(id_or_name, Some(options)).await;
+        match found.map_err(|error| self.of_bollard(error)) {
+            Ok(found) => {
+                let network = decode::network(found).map_err(Failure::malformed)?;
+                // The beginning of an id finds a network too: a guess that we do not make.
+                Ok((network.id.as_str() == id_or_name || network.name == id_or_name).then_some(network))
+            }
+            Err(failure) if failure.class == Class::NotFound || is_ambiguous(&failure) => Ok(None),
+            Err(failure) => Err(failure),
         }
     }
 
@@ -285,22 +302,13 @@ impl Read for Engine {
         }
         let core = &*self.core;
         let work = async {
-            let options = InspectNetworkOptionsBuilder::default().scope("swarm").build();
-            let found = core.docker().await?.inspect_network(id_or_name, Some(options)).await;
-            match found.map_err(|error| core.of_bollard(error)) {
-                Ok(found) => {
-                    let network = decode::network(found).map_err(Failure::malformed)?;
-                    // The beginning of an id finds a network too: a guess that we do not make.
-                    if network.id.as_str() == id_or_name || network.name == id_or_name {
-                        return Ok(Some(network));
-                    }
-                }
-                Err(failure) if failure.class == Class::NotFound || is_ambiguous(&failure) => {}
-                Err(failure) => return Err(failure),
+            if let Some(network) = core.inspect_network(id_or_name).await? {
+                return Ok(Some(network));
             }
-            // Without a leader the Engine knows only the networks of its own node, and says 404 for the others.
+            // Without a leader the Engine knows only the networks of its own node, and says 404 for the others. That there
+            // is a leader now does not say that there was one before: what counts is what is answered from here on.
             core.cluster_answers().await?;
-            Ok(None)
+            core.inspect_network(id_or_name).await
         };
         core.attempt(format!("inspect network {id_or_name}"), work).await
     }
@@ -468,7 +476,8 @@ mod tests {
             (
                 identity("20.10.24", 41, false),
                 Err(
-                    "Engine 20.10.24 is not a manager of an active swarm; Dovetail reads services and tasks, which only managers know",
+                    "Engine 20.10.24 is not a manager of an active swarm; Dovetail reads services and tasks, which only managers \
+                     know: point engine.endpoint or --engine at one, or at UCP",
                 ),
             ),
         ] {

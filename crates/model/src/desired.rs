@@ -137,9 +137,36 @@ pub struct Task {
     /// Where it runs.
     pub node: NodeId,
     /// Its address on each network; empty if its service is reached at its nodes.
-    pub addresses: BTreeMap<NetworkId, IpAddr>,
+    pub addresses: TaskAddresses,
     /// Where its node publishes the port that its labels ask for; only if its service is reached at its nodes.
     pub at_node: Option<AtNode>,
+}
+
+/// The address of a task on each of its few networks, in their order. There are as many of these as tasks, and a map of one
+/// entry takes nine times as much memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TaskAddresses(Box<[(NetworkId, IpAddr)]>);
+
+impl TaskAddresses {
+    /// The address on this network.
+    pub fn get(&self, network: &NetworkId) -> Option<IpAddr> {
+        self.0.iter().find(|(id, _)| id == network).map(|(_, address)| *address)
+    }
+
+    /// The networks.
+    pub fn networks(&self) -> impl Iterator<Item = &NetworkId> {
+        self.0.iter().map(|(network, _)| network)
+    }
+}
+
+impl FromIterator<(NetworkId, IpAddr)> for TaskAddresses {
+    /// Of several on one network the first counts.
+    fn from_iter<I: IntoIterator<Item = (NetworkId, IpAddr)>>(addresses: I) -> Self {
+        let mut sorted: Vec<_> = addresses.into_iter().collect();
+        sorted.sort_by(|(one, _), (other, _)| one.cmp(other));
+        sorted.dedup_by(|(later, _), (first, _)| later == first);
+        Self(sorted.into())
+    }
 }
 
 /// Where a node publishes a port of a task.
@@ -178,4 +205,20 @@ pub struct Shortage {
     pub addresses: u64,
     /// How many of them the proxies need.
     pub needed: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_addresses_on_a_network_the_first_counts() {
+        let address = |last: u8| IpAddr::from([10, 0, 0, last]);
+        let addresses = [("b", 3), ("a", 1), ("b", 2)].map(|(network, last)| (network.into(), address(last)));
+        let addresses = TaskAddresses::from_iter(addresses);
+        assert_eq!(addresses.get(&"a".into()), Some(address(1)));
+        assert_eq!(addresses.get(&"b".into()), Some(address(3)));
+        assert_eq!(addresses.get(&"c".into()), None);
+        assert_eq!(addresses.networks().map(NetworkId::as_str).collect::<Vec<_>>(), ["a", "b"]);
+    }
 }

@@ -120,6 +120,8 @@ pub const HELD: &str = "dovetail.held";
 pub const HELD_SINCE: &str = "dovetail.held-since";
 /// On a held manifest: how many times it failed.
 pub const HELD_ATTEMPTS: &str = "dovetail.held-attempts";
+/// On a manifest whose routes are held: `true` if a node refused their task, which never ran.
+pub const HELD_REJECTED: &str = "dovetail.held-rejected";
 /// On the proxy service: that nothing is written to this cluster's proxies, and who said so, when and why.
 pub const PAUSED: &str = "dovetail.paused";
 /// On the proxy service: the operator process that wrote it last. The one that was started last may write.

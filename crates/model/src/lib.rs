@@ -21,7 +21,9 @@ pub mod values;
 
 pub use addresses::Addresses;
 pub use bundle::{Bundle, File, Files, SECRETS_DIRECTORY, SecretMount, Target};
-pub use desired::{AtNode, BackendMode, Backends, Desired, Network, Request, Scale, Service, Shortage, Task};
+pub use desired::{
+    AtNode, BackendMode, Backends, Desired, Network, Request, Scale, Service, Shortage, Task, TaskAddresses,
+};
 pub use digest::Digest;
 pub use manifest::{Manifest, ManifestError, Publication, Publications};
 pub use names::{
@@ -29,7 +31,7 @@ pub use names::{
     TaskId,
 };
 pub use options::{BackendTls, HostOptions, Options, RouteOptions, Secrets, ServerOptions, Sticky, Tls};
-pub use problem::{Code, Problem};
+pub use problem::{Code, Problem, excerpt};
 pub use published::{Fragment, Hold, Published};
 pub use report::{NetworkChoice, Report, ServiceReport, ServiceReports, TaskVerdict, Verdict};
 pub use shard::Shards;

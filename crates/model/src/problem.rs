@@ -12,7 +12,7 @@ pub struct Problem {
     /// The label at fault, if one is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// Its value as written.
+    /// Its value as written, as far as it is short.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
     /// A sentence for people, without the label and its value.
@@ -28,10 +28,10 @@ impl Problem {
         Self { code, label: None, value: None, message: message.into(), allowed: None }
     }
 
-    /// Names the label at fault and its value.
-    pub fn at(mut self, label: &str, value: impl Into<String>) -> Self {
-        self.label = Some(label.to_owned());
-        self.value = Some(value.into());
+    /// Names the label at fault and its value. Both may be a stranger's, and as long as they like: see [`excerpt`].
+    pub fn at(mut self, label: &str, value: &str) -> Self {
+        self.label = Some(excerpt(label));
+        self.value = Some(excerpt(value));
         self
     }
 
@@ -45,6 +45,14 @@ impl Problem {
     pub fn allowed(mut self, allowed: impl Into<String>) -> Self {
         self.allowed = Some(allowed.into());
         self
+    }
+}
+
+/// The beginning of a stranger's text, for a problem: those go into logs and reports, so that 200 characters must do.
+pub fn excerpt(text: &str) -> String {
+    match text.char_indices().nth(200) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}...", &text[..end]),
     }
 }
 
@@ -133,11 +141,13 @@ codes! {
     SharedHost = "shared_host",
     /// A rule of the cluster does not let it have a host.
     ClaimRefused = "claim_refused",
+    /// A label that the cluster lets nobody use.
+    LabelRefused = "label_refused",
     /// TLS is asked for, and the cluster's proxies publish no port for it.
     NoHttpsPort = "no_https_port",
     /// A label names a secret that does not exist.
     UnknownSecret = "unknown_secret",
-    /// Its part of the proxy's files is larger than a config object may be.
+    /// It does not fit into what the proxies' files or their manifest can hold, by itself or beside others.
     TooLarge = "too_large",
 }
 
@@ -164,5 +174,14 @@ mod tests {
         assert_eq!(problem.to_string(), r#"com.docker.lb.port="80\n80": is no port (allowed: 1 to 65535)"#);
         let strange = Problem::new(Code::UnknownLabel, "is unknown").at("com.docker.lb.\x1b[2J\n", "");
         assert_eq!(strange.to_string(), r#"com.docker.lb.\u{1b}[2J\n="": is unknown"#);
+    }
+
+    #[test]
+    fn strangers_texts_are_cut_between_characters() {
+        let (short, long) = ("é".repeat(200), "é".repeat(1_000_000));
+        assert_eq!(excerpt(&short), short);
+        assert_eq!(excerpt(&long), format!("{short}..."));
+        let problem = Problem::new(Code::UnknownLabel, "is unknown").at(&long, &long);
+        assert_eq!((problem.label, problem.value), (Some(excerpt(&long)), Some(excerpt(&long))));
     }
 }

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::values::{Hsts, Path, RedirectTo, SecretName};
 use crate::{
-    BackendMode, ClusterName, CreatedAt, Digest, Host, NetworkId, Options, RouteOptions, Secrets, ServiceId, Tls,
+    BackendMode, ClusterName, CreatedAt, Digest, Host, Manifest, NetworkId, Options, RouteOptions, Secrets, ServiceId,
+    Tls,
 };
 
 /// What one service adds to a proxy: the smallest thing that is published, withdrawn or quarantined.
@@ -44,8 +45,24 @@ pub struct Contribution {
 impl Contribution {
     /// The content address of this contribution.
     pub fn digest(&self) -> Digest {
-        let text = serde_json::to_vec(self).expect("a contribution has only string keys");
-        Digest::of(&text)
+        Digest::of(&self.json())
+    }
+
+    /// Its bytes in a manifest, if they are more than one part of that holds; there it is written as a whole.
+    pub fn excess(&self) -> Option<usize> {
+        // None of them takes more than this, and the rest takes no more than one of them: few cannot be too many.
+        const ITEM: usize = 1024;
+        let Options { host, route, .. } = &self.options;
+        let networks = route.allow.iter().chain(&route.deny).map(|networks| networks.len()).sum::<usize>();
+        let items = self.hosts.len() + self.endpoints.len() + host.redirects.len() + networks;
+        if (items + 1) * ITEM + self.name.len() <= Manifest::PART_LIMIT {
+            return None;
+        }
+        Some(self.json().len()).filter(|bytes| *bytes > Manifest::PART_LIMIT)
+    }
+
+    fn json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a contribution has only string keys")
     }
 
     /// What it does with secrets: which ones they are, and what each is for. Two services with the same answer work both

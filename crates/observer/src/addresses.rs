@@ -281,7 +281,7 @@ impl Fullness {
                 let visit = || Visited { network: network.as_ref(), nodes: BTreeSet::new(), asked: BTreeSet::new() };
                 let visited = visited.entry(id).or_insert_with(visit);
                 if let Backends::Tasks { tasks, .. } = &service.backends {
-                    let there = tasks.iter().filter(|task| task.addresses.contains_key(id));
+                    let there = tasks.iter().filter(|task| task.addresses.get(id).is_some());
                     visited.nodes.extend(there.map(|task| &task.node));
                 }
                 let asked = crews.iter().filter(|(_, crew)| crew.may_be_asked(service, network));

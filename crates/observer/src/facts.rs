@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
@@ -304,7 +303,7 @@ fn task_backends(
         (Some(before), Backends::Tasks { tasks, stale })
             if at_nodes == previous.service.at_nodes.then_some(before.port) =>
         {
-            for id in tasks.iter().flat_map(|task| task.addresses.keys()) {
+            for id in tasks.iter().flat_map(|task| task.addresses.networks()) {
                 if let Some(network) = previous.networks.get(id) {
                     joinable.insert(id.clone(), Arc::clone(network));
                 }
@@ -334,13 +333,8 @@ fn task_of(
         }),
         None => None,
     };
-    let mut addresses: BTreeMap<NetworkId, IpAddr> = BTreeMap::new();
-    for attachment in &task.attachments {
-        if joinable.contains_key(&attachment.network) {
-            // The first of several, as the port has it.
-            addresses.entry(attachment.network.clone()).or_insert(attachment.address);
-        }
-    }
+    let attachments = task.attachments.iter().filter(|attachment| joinable.contains_key(&attachment.network));
+    let addresses = attachments.map(|attachment| (attachment.network.clone(), attachment.address)).collect();
     Ok(Task { id: task.id.clone(), slot: task.slot, node: task.node.clone(), addresses, at_node })
 }
 

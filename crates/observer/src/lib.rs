@@ -15,6 +15,7 @@ mod complaints;
 mod facts;
 #[cfg(test)]
 mod fixtures;
+mod gaps;
 mod index;
 #[cfg(test)]
 mod laws;
@@ -28,5 +29,5 @@ mod secrets;
 mod significance;
 
 pub use addresses::Proxies;
-pub use observer::{Observation, Observer, Settings, observe_once};
+pub use observer::{Completeness, Observation, Observer, Settings, observe_once};
 pub use significance::{Routing, ShortCircuitCount, ShortCircuits, Significance, Spared};

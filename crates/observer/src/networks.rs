@@ -4,18 +4,27 @@
 //! back. What may change its meaning is asked for again after network events: an answer "there is none", an answer
 //! that was found by name, and a network that Swarm has not set up yet (for a moment it has neither driver nor
 //! subnet; one whose subnet is impossible stays so).
+//!
+//! What failed is asked for again when everything is read, and the longer it took to fail the later: everyone else's
+//! changes wait while a pass waits for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use swarm::{Class, Error, Network};
+use tokio::time::Instant;
+
+/// What failed is asked for again after ten times as long as the answers took, and at the latest after this: whoever is
+/// on a network that can be read again waits no longer.
+const AGAIN_AT_MOST: Duration = Duration::from_secs(60);
 
 /// The answers so far, by the id or name that was asked for.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Networks {
     answers: BTreeMap<String, Answer>,
     /// What kept the others from being read.
-    failures: BTreeMap<String, Class>,
+    failures: BTreeMap<String, Failure>,
     /// What the Engine said when it refused to tell.
     refusals: BTreeMap<String, String>,
 }
@@ -25,6 +34,16 @@ struct Answer {
     network: Option<Arc<Network>>,
     /// Whether no network event can change it.
     lasting: bool,
+}
+
+/// Nobody answered.
+#[derive(Clone, Debug)]
+struct Failure {
+    error: Error,
+    /// How long that took.
+    took: Duration,
+    /// Not asked for again before.
+    again_at: Instant,
 }
 
 /// What is known about an id or name.
@@ -43,13 +62,19 @@ impl Networks {
         match self.answers.get(id_or_name) {
             Some(Answer { network: Some(network), .. }) => Known::Joinable(Arc::clone(network)),
             Some(Answer { network: None, .. }) => Known::No,
-            None => Known::Unread(self.failures.get(id_or_name).copied()),
+            None => Known::Unread(self.failures.get(id_or_name).map(|failure| failure.error.class)),
         }
     }
 
-    /// Those of `wanted` that must be asked for.
-    pub(crate) fn unread(&self, wanted: &BTreeSet<String>) -> BTreeSet<String> {
-        wanted.iter().filter(|key| !self.answers.contains_key(*key)).cloned().collect()
+    /// Those of `wanted` that must be asked for: what failed only if everything is being read, and its time has come.
+    pub(crate) fn to_ask(&self, wanted: &BTreeSet<String>, everything: bool, now: Instant) -> BTreeSet<String> {
+        let again = |key: &String| self.failures.get(key).is_none_or(|failure| everything && now >= failure.again_at);
+        wanted.iter().filter(|key| !self.answers.contains_key(*key) && again(key)).cloned().collect()
+    }
+
+    /// Why those of `wanted` are unread that were asked for, in this pass or before.
+    pub(crate) fn errors(&self, wanted: &BTreeSet<String>) -> Vec<Error> {
+        wanted.iter().filter_map(|key| self.failures.get(key)).map(|failure| failure.error.clone()).collect()
     }
 
     /// Takes in the Engine's answer to `id_or_name`.
@@ -74,9 +99,15 @@ impl Networks {
         self.answers.insert(id_or_name, Answer { network: answer.filter(joinable).map(Arc::new), lasting });
     }
 
-    /// Takes in that nobody answered.
-    pub(crate) fn fail(&mut self, id_or_name: String, class: Class) {
-        self.failures.insert(id_or_name, class);
+    /// Takes in that nobody answered, and that finding that out took so long.
+    pub(crate) fn fail(&mut self, id_or_name: String, error: Error, took: Duration, now: Instant) {
+        let again_at = now + (10 * took).min(AGAIN_AT_MOST);
+        self.failures.insert(id_or_name, Failure { error, took, again_at });
+    }
+
+    /// How long it may take to ask again for what fails: as long as before.
+    pub(crate) fn may_take(&self) -> Duration {
+        self.failures.values().map(|failure| failure.took).max().unwrap_or_default()
     }
 
     /// Forgets what a network event may have changed; says whether there was any.
@@ -118,7 +149,8 @@ mod tests {
             assert_eq!(networks.get(key), Known::No, "{key}");
         }
         assert_eq!(networks.get("other"), Known::Unread(None));
-        networks.fail("other".into(), Class::Unavailable);
+        let error = Error::new(Class::Unavailable, "inspect network other", "no leader");
+        networks.fail("other".into(), error, Duration::ZERO, Instant::now());
         assert_eq!(networks.get("other"), Known::Unread(Some(Class::Unavailable)));
     }
 
@@ -132,7 +164,27 @@ mod tests {
         networks.learn("new-id".into(), Some(swarm::Network { driver: String::new(), ..overlay("new") }));
         assert!(networks.forget_doubtful());
         let keys = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<BTreeSet<String>>();
-        assert_eq!(networks.unread(&keys(&["app-id", "app", "gone", "new-id"])), keys(&["app", "gone", "new-id"]));
+        let wanted = keys(&["app-id", "app", "gone", "new-id"]);
+        assert_eq!(networks.to_ask(&wanted, false, Instant::now()), keys(&["app", "gone", "new-id"]));
+    }
+
+    #[test]
+    fn what_failed_is_asked_again_with_everything_and_the_longer_it_took_the_later() {
+        let wanted = BTreeSet::from(["x".to_owned()]);
+        for (took, again_after) in [(0, 0), (2, 20), (20, 60)] {
+            let mut networks = Networks::default();
+            let (now, seconds) = (Instant::now(), Duration::from_secs);
+            let error = Error::new(Class::Unreachable, "inspect network x", "no answer");
+            networks.fail("x".into(), error.clone(), seconds(took), now);
+            let asked = |everything, after| !networks.to_ask(&wanted, everything, now + after).is_empty();
+            assert!(!asked(false, seconds(3600)), "{took} s");
+            assert!(asked(true, seconds(again_after)), "{took} s");
+            if again_after > 0 {
+                assert!(!asked(true, seconds(again_after - 1)), "{took} s");
+            }
+            assert_eq!(networks.errors(&wanted), [error], "it fails for as long as it is unread");
+            assert_eq!(networks.may_take(), seconds(took));
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::addresses::Proxies;
 use crate::complaints::Complaints;
+use crate::gaps::{Gaps, News};
 use crate::index::{Folded, Index};
 use crate::lookups::Lookups;
 use crate::reading::{self, Scope};
@@ -23,7 +24,7 @@ use crate::significance::{ShortCircuits, Significance};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Everything is listed this often: crashed and rescheduled tasks raise no event. Stretched to ten times
-    /// the duration of the last list.
+    /// the duration of the last complete list, and to a minute at most.
     pub poll_interval: Duration,
     /// The tasks of a service that is being updated or scaled are listed this often.
     pub updating_interval: Duration,
@@ -49,6 +50,16 @@ impl Default for Settings {
 /// that they changed.
 const DOUBT: Duration = Duration::from_secs(60);
 
+/// The poll is stretched to this at most: a task that ends unseen costs requests for as long. Lists that take longer than
+/// a tenth of it cost the Engine more than a tenth of its time then, and never more than half.
+const STRETCHED_AT_MOST: Duration = Duration::from_secs(60);
+
+/// The longest delay between two tries for a subscription, before it is moved at random.
+const SUBSCRIBE_AT_MOST: Duration = Duration::from_secs(30);
+
+/// Events that came for so long are not those that break as soon as they stand.
+const LASTING: Duration = Duration::from_secs(60);
+
 /// Says what the cluster asks for, for as long as [`driver::run`] runs it.
 ///
 /// # Guarantees
@@ -69,6 +80,10 @@ pub struct Observer<S> {
     /// When to try for a subscription again.
     subscribe_at: Instant,
     subscribe_retry: Retry,
+    /// The last subscription broke off, and none has lasted since; said once.
+    breaking: bool,
+    /// Grows with each subscription that stands and does not last.
+    breaking_retry: Retry,
     due: Due,
     index: Index,
     lookups: Lookups,
@@ -79,9 +94,18 @@ pub struct Observer<S> {
     addresses: watch::Sender<Arc<BTreeMap<NetworkId, Addresses>>>,
     poll_every: watch::Sender<Duration>,
     short_circuits: Arc<ShortCircuits>,
+    completeness: watch::Sender<Completeness>,
     complaints: Complaints,
-    /// What did not answer in the last pass, to be logged once.
-    failing: BTreeSet<String>,
+    gaps: Gaps,
+}
+
+/// How complete the lists of services and tasks were.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Completeness {
+    /// When all of them were last read without an error; none before the first publication.
+    pub last: Option<Instant>,
+    /// What failed when everything was last read. The services concerned stay as they were.
+    pub gap: Option<String>,
 }
 
 type Events = Pin<Box<dyn Stream<Item = swarm::Result<Event>> + Send>>;
@@ -134,7 +158,9 @@ impl<S: swarm::Read + swarm::Watch> Observer<S> {
             phase: Phase::Empty,
             deaf: false,
             subscribe_at: now,
-            subscribe_retry: Retry::new(Duration::from_secs(30)),
+            subscribe_retry: Retry::new(SUBSCRIBE_AT_MOST),
+            breaking: false,
+            breaking_retry: Retry::new(SUBSCRIBE_AT_MOST),
             due: Due { now: false, services: true, everything: true, poll_at: now, tasks_at: None, not_before: now },
             index,
             lookups: Lookups::default(),
@@ -144,8 +170,9 @@ impl<S: swarm::Read + swarm::Watch> Observer<S> {
             addresses: watch::Sender::default(),
             poll_every,
             short_circuits: Arc::default(),
+            completeness: watch::Sender::default(),
             complaints: Complaints::default(),
-            failing: BTreeSet::new(),
+            gaps: Gaps::default(),
         };
         (observer, receiver)
     }
@@ -161,9 +188,16 @@ impl<S: swarm::Read + swarm::Watch> Observer<S> {
         self.addresses.subscribe()
     }
 
-    /// How often everything is listed: [`Settings::poll_interval`], unless listing takes long and succeeds.
+    /// The time from the end of one poll to the end of the next: [`Settings::poll_interval`], unless listing takes long and
+    /// succeeds.
     pub fn poll_every(&self) -> watch::Receiver<Duration> {
         self.poll_every.subscribe()
+    }
+
+    /// When the lists were last complete. A network, node or secret that cannot be read concerns its services alone, and
+    /// is no gap in them.
+    pub fn completeness(&self) -> watch::Receiver<Completeness> {
+        self.completeness.subscribe()
     }
 
     fn ready(&self) -> bool {
@@ -172,8 +206,15 @@ impl<S: swarm::Read + swarm::Watch> Observer<S> {
 
     /// Subscribes to events if there is no subscription. Without one the pass goes on: the poll is the floor.
     async fn subscribe(&mut self) {
-        match self.phase {
-            Phase::Listing(_) | Phase::Watching(_) => return,
+        match &self.phase {
+            Phase::Listing(subscription) | Phase::Watching(subscription) => {
+                if self.breaking && subscription.since.elapsed() >= LASTING {
+                    tracing::info!("the Engine's events last again");
+                    self.breaking = false;
+                    self.breaking_retry.reset();
+                }
+                return;
+            }
             Phase::Empty | Phase::Resync => {}
         }
         if Instant::now() < self.subscribe_at {
@@ -181,7 +222,11 @@ impl<S: swarm::Read + swarm::Watch> Observer<S> {
         }
         match established(&self.swarm, self.settings.event_deadline).await {
             Ok(events) => {
-                tracing::info!("subscribed to the Engine's events");
+                if self.breaking && !self.deaf {
+                    tracing::debug!("subscribed to the Engine's events again");
+                } else {
+                    tracing::info!("subscribed to the Engine's events");
+                }
                 self.deaf = false;
                 self.subscribe_retry.reset();
                 self.phase = Phase::Listing(Subscription { events, since: Instant::now() });
@@ -278,16 +323,20 @@ impl<S: swarm::Read + swarm::Watch> Observer<S> {
     }
 
     /// Logs each failure within a pass once, until it is over.
-    fn log_failures<'a>(&mut self, errors: impl Iterator<Item = &'a Error>, unread: &[ServiceId]) {
-        let failing: BTreeSet<String> = errors.map(ToString::to_string).collect();
-        for error in failing.difference(&self.failing) {
-            let kept = unread.len();
-            tracing::warn!(%error, services_kept_as_they_were = kept, "the reading has gaps; what was known there stays");
+    fn log_failures<'a>(&mut self, scope: &Scope, errors: impl Iterator<Item = &'a Error>, unread: &[ServiceId]) {
+        for news in self.gaps.update(scope, errors.map(ToString::to_string).collect()) {
+            match news {
+                News::Fails(error) => {
+                    let kept = unread.len();
+                    tracing::warn!(
+                        error,
+                        services_kept_as_they_were = kept,
+                        "the reading has gaps; what was known there stays"
+                    );
+                }
+                News::Over => tracing::info!("the reading is complete again"),
+            }
         }
-        if failing.is_empty() && !self.failing.is_empty() {
-            tracing::info!("the reading is complete again");
-        }
-        self.failing = failing;
     }
 
     fn take(&mut self, event: Option<swarm::Result<Event>>) {
@@ -309,14 +358,8 @@ impl<S: swarm::Read + swarm::Watch> Observer<S> {
                     self.wake(false);
                 }
             }
-            Some(Err(error)) => {
-                tracing::warn!(%error, "the Engine's events broke off");
-                self.lose_events();
-            }
-            None => {
-                tracing::info!("the Engine ended its events");
-                self.lose_events();
-            }
+            Some(Err(error)) => self.broke_off(&error.to_string()),
+            None => self.broke_off("the Engine ended them"),
         }
     }
 
@@ -326,21 +369,44 @@ impl<S: swarm::Read + swarm::Watch> Observer<S> {
         self.due.everything |= everything;
     }
 
-    fn lose_events(&mut self) {
-        let lost = std::mem::replace(&mut self.phase, Phase::Resync);
-        self.due.everything = true;
-        if let Phase::Listing(subscription) | Phase::Watching(subscription) = lost {
-            // One that breaks as soon as it stands must not turn the poll into a spin.
-            if subscription.since.elapsed() >= self.settings.poll_interval {
-                self.due.now = true;
-            } else {
-                self.subscribe_at = Instant::now() + self.subscribe_retry.next_delay();
-            }
+    /// Takes in that the subscription is over: another one at once if it lasted, and else the later the oftener that
+    /// happens. One that breaks as soon as it stands must not turn the poll into a spin, nor the log into a flood.
+    fn broke_off(&mut self, error: &str) {
+        let Some(lasted) = self.lose_events() else { return };
+        if lasted >= LASTING {
+            self.breaking = false;
+            self.breaking_retry.reset();
         }
-        if !self.ready() {
-            self.phase = Phase::Empty;
+        if self.breaking {
+            tracing::debug!(error, "the Engine's events broke off again");
+        } else {
+            tracing::warn!(error, "the Engine's events broke off");
+        }
+        // Balancers close idle responses after less than a minute, too: one that lasts as long as the longest delay is
+        // cheaper to replace than to do without.
+        let worth = if self.breaking { SUBSCRIBE_AT_MOST } else { self.settings.poll_interval.min(SUBSCRIBE_AT_MOST) };
+        if lasted >= worth {
+            self.due.now = true;
+        } else {
+            self.subscribe_at = Instant::now() + self.breaking_retry.next_delay();
+        }
+        self.breaking = true;
+    }
+
+    /// Goes on without a subscription; says how long there was one, if there was.
+    fn lose_events(&mut self) -> Option<Duration> {
+        let without = if self.ready() { Phase::Resync } else { Phase::Empty };
+        self.due.everything = true;
+        match std::mem::replace(&mut self.phase, without) {
+            Phase::Listing(subscription) | Phase::Watching(subscription) => Some(subscription.since.elapsed()),
+            Phase::Empty | Phase::Resync => None,
         }
     }
+}
+
+/// The time until everything is listed again after it was listed without a gap.
+fn stretched(poll_interval: Duration, took: Duration) -> Duration {
+    poll_interval.max((10 * took).min(STRETCHED_AT_MOST))
 }
 
 impl<S: swarm::Read + swarm::Watch> Level for Observer<S> {
@@ -377,7 +443,9 @@ impl<S: swarm::Read + swarm::Watch> Level for Observer<S> {
         let scope = self.scope(started);
         let read = reading::read(&self.swarm, &self.index, &mut self.lookups, &scope).await;
         let now = Instant::now();
-        let took = now.duration_since(started);
+        // Networks are asked for once, and those that fail seldom: nobody else is to wait for them.
+        let networks_took = read.as_ref().map_or(Duration::ZERO, |read| read.networks_took);
+        let took = now.duration_since(started).saturating_sub(networks_took);
         self.due.not_before = now + took;
         let read = match read {
             Ok(mut read) if !self.ready() && !read.errors.is_empty() => Err(read.errors.swap_remove(0)),
@@ -401,21 +469,36 @@ impl<S: swarm::Read + swarm::Watch> Level for Observer<S> {
         };
         let folded = self.index.fold(read.listing, &read.tasks, &self.lookups, now);
         self.publish(&folded, now);
-        self.log_failures(read.errors.iter().chain(&read.lookup_errors), &folded.unread);
+        self.log_failures(&scope, read.errors.iter().chain(&read.lookup_errors), &folded.unread);
         self.phase = match std::mem::replace(&mut self.phase, Phase::Resync) {
             Phase::Listing(subscription) | Phase::Watching(subscription) => Phase::Watching(subscription),
             Phase::Empty | Phase::Resync => Phase::Resync,
         };
+        let gaps = !read.errors.is_empty() || !read.lookup_errors.is_empty();
         match scope {
             Scope::Everything => {
                 self.due.everything = false;
                 self.due.services = false;
-                let every = self.settings.poll_interval.max(10 * took);
+                // How long a reading with gaps took says nothing: a list that ran into its deadline took as long as that.
+                let interval = self.settings.poll_interval;
+                let every = if gaps { interval } else { stretched(interval, took) };
                 self.due.poll_at = now + every;
-                self.poll_every.send_replace(every);
+                let gap = read.errors.first().map(ToString::to_string);
+                let until_the_next = every.max(took) + took + read.networks_may_take;
+                self.poll_every.send_replace(if gap.is_some() { interval } else { until_the_next });
+                self.completeness.send_modify(|completeness| {
+                    if gap.is_none() {
+                        completeness.last = Some(now);
+                    }
+                    completeness.gap = gap;
+                });
             }
             Scope::Services(_) => self.due.services = false,
             Scope::Tasks(_) => {}
+        }
+        if gaps {
+            // What failed is read again by the poll, which may have been far off.
+            self.due.poll_at = self.due.poll_at.min(now + self.settings.poll_interval);
         }
         let restless = !self.restless(now).is_empty();
         self.due.tasks_at = restless.then(|| now + self.settings.updating_interval.max(took));

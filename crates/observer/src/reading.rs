@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use model::ServiceId;
 use swarm::{Class, Error, Mode, TasksOf, UpdateState};
+use tokio::time::Instant;
 
 use crate::facts::{Facts, network_keys, node_ids, secret_names, task_mode};
 use crate::index::{Index, Listing, TaskReads, tasks_of};
@@ -40,8 +41,12 @@ pub(crate) struct Reading {
     pub(crate) tasks: TaskReads,
     /// The lists of tasks that failed.
     pub(crate) errors: Vec<Error>,
-    /// What services refer to and could not be read. Only these wait for it.
+    /// What services refer to and could not be read, in this pass or when it was last asked for. Only these wait for it.
     pub(crate) lookup_errors: Vec<Error>,
+    /// How long networks were asked for. Those that answer are not asked for again.
+    pub(crate) networks_took: Duration,
+    /// How long those that failed may take when they are asked for again.
+    pub(crate) networks_may_take: Duration,
 }
 
 /// Reads what `scope` says.
@@ -65,13 +70,17 @@ pub(crate) async fn read(
     let wanted: BTreeSet<&str> =
         listing.candidates.iter().flat_map(|(id, candidate)| network_keys(candidate, tasks_of(&tasks, id))).collect();
     let wanted: BTreeSet<String> = wanted.into_iter().map(str::to_owned).collect();
-    let mut lookup_errors = read_networks(swarm, networks, networks.unread(&wanted)).await;
+    let asked_at = Instant::now();
+    read_networks(swarm, networks, networks.to_ask(&wanted, *scope == Scope::Everything, asked_at)).await;
+    let networks_took = asked_at.elapsed();
     if *scope == Scope::Everything {
         networks.keep(&wanted);
     }
+    let mut lookup_errors = networks.errors(&wanted);
     lookup_errors.extend(read_nodes(swarm, nodes, &listing, &tasks).await);
     lookup_errors.extend(read_secrets(swarm, secrets, &listing, scope).await);
-    Ok(Reading { listing, tasks, errors, lookup_errors })
+    let networks_may_take = networks.may_take();
+    Ok(Reading { listing, tasks, errors, lookup_errors, networks_took, networks_may_take })
 }
 
 /// The services in task mode whose tasks may be others than those known.
@@ -125,9 +134,10 @@ async fn read_tasks(swarm: &impl swarm::Read, services: BTreeSet<ServiceId>, err
 
 /// Asks for networks. "There is none" is believed only while the cluster answers: the Engine's lookup of one
 /// network drops the error of a cluster without a leader and says 404 (moby, `network_routes.go`), and a
-/// network that a service is on cannot have been removed. Answers what failed.
-async fn read_networks(swarm: &impl swarm::Read, networks: &mut Networks, wanted: BTreeSet<String>) -> Vec<Error> {
-    let mut errors = Vec::new();
+/// network that a service is on cannot have been removed.
+async fn read_networks(swarm: &impl swarm::Read, networks: &mut Networks, wanted: BTreeSet<String>) {
+    let started = Instant::now();
+    let mut failed = Vec::new();
     let mut answers = futures::stream::iter(wanted)
         .map(async |key| {
             let answer = swarm.network(&key).await;
@@ -144,23 +154,20 @@ async fn read_networks(swarm: &impl swarm::Read, networks: &mut Networks, wanted
                     tracing::warn!(network = %key, %error, "the network is left out");
                 }
             }
-            Err(error) => {
-                networks.fail(key, error.class);
-                errors.push(error);
-            }
+            Err(error) => failed.push((key, error)),
         }
     }
     drop(answers);
     if !absent.is_empty() {
         match swarm.services().await {
             Ok(_) => absent.into_iter().for_each(|key| networks.learn(key, None)),
-            Err(error) => {
-                absent.into_iter().for_each(|key| networks.fail(key, error.class));
-                errors.push(error);
-            }
+            Err(error) => failed.extend(absent.into_iter().map(|key| (key, error.clone()))),
         }
     }
-    errors
+    let now = Instant::now();
+    for (key, error) in failed {
+        networks.fail(key, error, now - started, now);
+    }
 }
 
 /// Lists the nodes, if a candidate is reached at some that the last list does not tell of. Answers what failed.
@@ -255,7 +262,6 @@ pub(crate) fn unsettled(facts: &Facts) -> bool {
 #[cfg(test)]
 mod tests {
     use swarm::UpdateStatus;
-    use tokio::time::Instant;
 
     use super::*;
     use crate::fixtures::{Builder, overlay, service, task};

@@ -169,7 +169,7 @@ fn task(number: u32, task: u32) -> Task {
         id: format!("{number}.{task}").as_str().into(),
         slot: u64::from(task),
         node: "node".into(),
-        addresses: addresses(number, task),
+        addresses: addresses(number, task).into_iter().collect(),
         at_node: None,
     }
 }

@@ -69,7 +69,7 @@ impl Bundler {
         let set_up_anew = self.rendered.settings() != settings;
         let before = if set_up_anew { &nothing } else { &self.spec };
         let difference = Difference::between(before, spec);
-        check_difference(before, spec, &difference)?;
+        check_difference(before, spec, &difference, settings)?;
         if set_up_anew {
             self.rendered = nginx::Rendered::new(settings.clone());
         }

@@ -57,16 +57,17 @@ pub enum Violation {
     TooLarge(BTreeSet<Host>),
 }
 
-/// Checks every law.
+/// Checks every law, for proxies that are set up by default.
 ///
 /// # Errors
 /// With every violation.
 pub fn check(spec: &ProxySpec) -> Result<(), Vec<Violation>> {
     let nothing = ProxySpec::empty(spec.cluster.clone());
-    check_difference(&nothing, spec, &Difference::between(&nothing, spec))
+    check_difference(&nothing, spec, &Difference::between(&nothing, spec), &nginx::Settings::default())
 }
 
-/// Checks every law wherever a spec differs from one that keeps them.
+/// Checks every law wherever a spec differs from one that keeps them. How the proxies are set up decides what fits into
+/// a file.
 ///
 /// # Errors
 /// With every violation.
@@ -74,21 +75,22 @@ pub(crate) fn check_difference(
     lawful: &ProxySpec,
     spec: &ProxySpec,
     difference: &Difference,
+    setup: &nginx::Settings,
 ) -> Result<(), Vec<Violation>> {
     let mut violations = Vec::new();
-    check_groups(spec, difference, &mut violations);
+    check_groups(spec, difference, setup, &mut violations);
     check_services(spec, difference, &mut violations);
     check_needs(lawful, spec, difference, &mut violations);
     if violations.is_empty() { Ok(()) } else { Err(violations) }
 }
 
-fn check_groups(spec: &ProxySpec, difference: &Difference, violations: &mut Vec<Violation>) {
+fn check_groups(spec: &ProxySpec, difference: &Difference, setup: &nginx::Settings, violations: &mut Vec<Violation>) {
     for claim in &difference.claims {
         let Some(group) = spec.group_of(claim.as_ref()) else { continue };
         match claim {
             Some(host) if !group.hosts.contains(host) => violations.push(Violation::NotItsGroup(host.clone())),
             Some(host) if group.hosts.first() == Some(host) => {
-                check_group(group, spec, violations);
+                check_group(group, spec, setup, violations);
                 check_twins(group, spec, violations);
                 let elsewhere = group.hosts.iter().filter(|host| spec.hosts.get(*host) != Some(group));
                 violations.extend(elsewhere.cloned().map(Violation::NotItsGroup));
@@ -97,7 +99,7 @@ fn check_groups(spec: &ProxySpec, difference: &Difference, violations: &mut Vec<
                 violations.push(Violation::NotItsGroup(host.clone()));
             }
             Some(_) => {}
-            None if group.hosts.is_empty() => check_group(group, spec, violations),
+            None if group.hosts.is_empty() => check_group(group, spec, setup, violations),
             None => violations.push(Violation::DefaultWithHosts(group.hosts.clone())),
         }
     }
@@ -123,7 +125,7 @@ fn check_twins(group: &Group, spec: &ProxySpec, violations: &mut Vec<Violation>)
     }
 }
 
-fn check_group(group: &Group, spec: &ProxySpec, violations: &mut Vec<Violation>) {
+fn check_group(group: &Group, spec: &ProxySpec, setup: &nginx::Settings, violations: &mut Vec<Violation>) {
     let hosts = || group.hosts.clone();
     if group.services().is_empty() || group.routes.iter().any(|route| route.services.is_empty()) {
         violations.push(Violation::NobodyAnswers(hosts()));
@@ -146,7 +148,7 @@ fn check_group(group: &Group, spec: &ProxySpec, violations: &mut Vec<Violation>)
     }
     let services = group.services();
     let weight = services.iter().filter_map(|id| spec.contributions.get(*id)).map(|from| nginx::weight(from));
-    if weight.sum::<usize>() > nginx::PIECE_LIMIT {
+    if weight.sum::<usize>() > nginx::PIECE_LIMIT && nginx::size(group, spec, setup) > nginx::PIECE_LIMIT {
         violations.push(Violation::TooLarge(hosts()));
     }
 }

@@ -11,7 +11,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use model::values::ValueError;
-use model::{Code, Contribution, Desired, Host, Problem, Service, ServiceId, labels};
+use model::{Code, Contribution, Desired, Host, Problem, Service, ServiceId, excerpt, labels};
 
 use crate::groups::Members;
 
@@ -150,7 +150,8 @@ impl Claims {
                 Claimed::Host(_) => labels::HOSTS,
                 Claimed::Default => labels::DEFAULT_BACKEND,
             };
-            let who = match (&service.stack, &service.access_label) {
+            let short = |text: &Option<String>| text.as_deref().map(excerpt);
+            let who = match (short(&service.stack), short(&service.access_label)) {
                 (Some(stack), Some(label)) => format!("the stack {stack:?} with the access label {label:?}"),
                 (Some(stack), None) => format!("the stack {stack:?}"),
                 (None, Some(label)) => format!("the access label {label:?}"),
@@ -177,7 +178,8 @@ impl Claims {
         let Some(other) = other.filter(|_| self.about(claimed).next().is_none()) else { return BTreeMap::new() };
         let told = |(id, _): &(&ServiceId, &Contribution)| {
             let (with, from) = if stack(id) == stack(oldest.0) { other } else { oldest };
-            let of = stack(with).map_or_else(|| "no stack".to_owned(), |stack| format!("the stack {stack:?}"));
+            let of =
+                stack(with).map_or_else(|| "no stack".to_owned(), |stack| format!("the stack {:?}", excerpt(stack)));
             ((*id).clone(), format!("{claimed} is also claimed by the service {} of {of}", from.name))
         };
         members.iter().map(told).collect()

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use model::values::SecretName;
 use model::{
-    ClusterName, Code, Contribution, Contributions, Desired, Host, Manifest, NetworkId, Problem, ProxySpec, Published,
-    SecretId, ServiceId, ServiceReports, Verdict,
+    ClusterName, Code, Contribution, Contributions, Desired, Manifest, NetworkId, Problem, ProxySpec, Publications,
+    Published, SecretId, ServiceId, ServiceReports, Verdict,
 };
 
 use crate::compile::replace;
-use crate::decide::tell_served;
+use crate::decide::{self, tell_served};
 use crate::difference::changes;
+use crate::excess;
 use crate::groups::{self, Groups};
 use crate::holds::{Holds, Standing};
 use crate::joining;
@@ -23,8 +24,8 @@ use crate::setup;
 use crate::tally::Tally;
 
 /// One cluster, step by step from what services contribute by themselves to the spec. Each step takes in what the one
-/// before it changed. Only three look at everybody, and only where they have to: while a generation is held, while a
-/// host is asked to do TLS in both ways, and while a group may be too large.
+/// before it changed. Only two look at everybody, and only where they have to: while a generation is held, and while a
+/// host is asked to do TLS in both ways. While something may be too large, all around that are looked at.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     /// What services contribute by themselves.
@@ -70,6 +71,7 @@ impl Cluster {
         &mut self,
         published: Option<&Published>,
         settings: &Settings,
+        setup: &nginx::Settings,
         desired: &Desired,
         restacked: &BTreeSet<ServiceId>,
         reports: &mut ServiceReports,
@@ -82,8 +84,8 @@ impl Cluster {
         if self.loads.any_split() {
             refuse_split_over_tls(&mut contributions, reports);
         }
-        if self.loads.any_too_large() {
-            refuse_too_large(&mut contributions, reports);
+        if !self.loads.suspects().is_empty() {
+            self.refuse_excess(&mut contributions, published, setup, reports);
         }
         let before = std::mem::replace(&mut self.spec.contributions, contributions);
         let told = self.groups.fold(&before, &self.spec.contributions, restacked, desired, &settings.claims);
@@ -95,6 +97,25 @@ impl Cluster {
             self.needs.change(id, before, now, &mut self.spec);
         }
         told
+    }
+
+    /// Refuses services until everything fits into the proxies' files.
+    fn refuse_excess(
+        &self,
+        contributions: &mut Contributions,
+        published: Option<&Published>,
+        setup: &nginx::Settings,
+        reports: &mut ServiceReports,
+    ) {
+        let live = match published {
+            Some(Published::Live { manifest, .. }) => manifest.services.clone(),
+            Some(Published::Nothing | Published::Unknown { .. }) | None => Publications::new(),
+        };
+        let around = self.loads.around_suspects(contributions);
+        for (id, problem) in excess::refused(around, self.loads.suspects(), &live, &self.spec.cluster, setup) {
+            contributions.remove(&id);
+            refuse(&id, problem, reports);
+        }
     }
 }
 
@@ -234,36 +255,8 @@ fn refuse_split_over_tls(contributions: &mut Contributions, reports: &mut Servic
     }
 }
 
-/// Refuses services until every group fits into a config object. In a group that does not fit, the service with
-/// the most text of its own goes first, then the youngest: a small service is not the one who pays.
-fn refuse_too_large(contributions: &mut Contributions, reports: &mut ServiceReports) {
-    while let Some((id, size)) = largest_of_a_group_too_large(contributions) {
-        contributions.remove(&id);
-        let problem =
-            Problem::new(Code::TooLarge, format!("its hosts and tasks need {size} bytes of the proxy's files"))
-                .allowed(format!("{} bytes for all services that share a host", nginx::PIECE_LIMIT));
-        refuse(&id, problem, reports);
-    }
-}
-
 fn refuse(id: &ServiceId, problem: Problem, reports: &mut ServiceReports) {
-    let Some(about) = reports.get_mut(id).map(Arc::make_mut) else { return };
-    about.problems.push(problem);
-    about.verdict = Verdict::Refused;
-    about.endpoints.clear();
-}
-
-fn largest_of_a_group_too_large(contributions: &Contributions) -> Option<(ServiceId, usize)> {
-    // All services on a host are in its group, and nobody else.
-    let mut weights: BTreeMap<Option<&Host>, usize> = BTreeMap::new();
-    for from in contributions.values() {
-        let weight = nginx::weight(from);
-        for host in groups::claims(from) {
-            *weights.entry(host).or_default() += weight;
-        }
+    if let Some(about) = reports.get_mut(id) {
+        decide::refuse(problem, Arc::make_mut(about));
     }
-    let (host, _) = weights.into_iter().find(|(_, weight)| *weight > nginx::PIECE_LIMIT)?;
-    let on_it = contributions.iter().filter(|(_, from)| groups::claims(from).any(|claimed| claimed == host));
-    let largest = on_it.max_by_key(|(id, from)| (nginx::weight(from), from.created_at, *id));
-    largest.map(|(id, from)| (id.clone(), nginx::weight(from)))
 }

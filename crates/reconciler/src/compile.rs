@@ -81,22 +81,23 @@ impl Compiler {
         for id in services {
             self.decide(&id);
         }
-        let mut settled = self.decided.clone();
-        let mut told = BTreeSet::new();
-        for (name, cluster) in &mut self.clusters {
-            told.extend(cluster.settle(published.get(name), &self.settings, desired, &restacked, &mut settled));
-        }
-        told.extend(changes(&self.settled, &settled).map(|(id, ..)| id.clone()));
-        self.settled = settled;
-        for id in told {
-            self.report(&id);
-        }
         let mut kept_setups = BTreeMap::new();
         let mut setups = BTreeMap::new();
         for (name, settings) in &self.settings.clusters {
             let (setup, kept) = setup::in_effect(&settings.nginx, published.get(name));
             kept_setups.extend(kept.map(|reason| (name.clone(), reason)));
             setups.insert(name.clone(), setup);
+        }
+        let mut settled = self.decided.clone();
+        let mut told = BTreeSet::new();
+        for (name, cluster) in &mut self.clusters {
+            let (published, setup) = (published.get(name), &setups[name]);
+            told.extend(cluster.settle(published, &self.settings, setup, desired, &restacked, &mut settled));
+        }
+        told.extend(changes(&self.settled, &settled).map(|(id, ..)| id.clone()));
+        self.settled = settled;
+        for id in told {
+            self.report(&id);
         }
         let known = self.clusters.iter().filter(|(name, _)| self.live[*name].unknown().is_none());
         Compiled {

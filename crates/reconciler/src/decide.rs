@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::{
-    Backends, ClusterName, Code, Contribution, Desired, Options, Problem, Request, Service, ServiceReport, Verdict,
+    Backends, ClusterName, Code, Contribution, Desired, Manifest, Options, Problem, Request, Service, ServiceReport,
+    Verdict, excerpt,
 };
 
 use crate::endpoints::{self, Found};
@@ -55,10 +56,14 @@ pub(crate) fn decide(
     about.default_backend = request.default_backend;
     about.mode = Some(request.backend_mode);
     let Some((cluster, cluster_settings)) = settings.serving(&request.service_cluster) else {
-        about.verdict = Verdict::Elsewhere { service_cluster: request.service_cluster.clone() };
+        about.verdict = Verdict::Elsewhere { service_cluster: excerpt(&request.service_cluster) };
         return None;
     };
     about.cluster = Some(cluster.clone());
+    about.problems.extend(labels_refused(service, cluster_settings));
+    if !about.problems.is_empty() {
+        return None;
+    }
     if let Some(problem) = settings.claims.refuse(service, &request.hosts, request.default_backend) {
         about.problems.push(problem);
         return None;
@@ -78,11 +83,30 @@ pub(crate) fn decide(
         return stay(live.contribution(&service.id), reason, about);
     }
     let contribution = contribute(service, request, desired, cluster_settings, live, about)?;
+    if let Some(bytes) = contribution.excess() {
+        let message =
+            format!("its hosts, tasks and options need {bytes} bytes of what is kept of all that is published");
+        let problem = Problem::new(Code::TooLarge, message);
+        refuse(problem.allowed(format!("{} bytes for one service", Manifest::PART_LIMIT)), about);
+        return None;
+    }
     let network = contribution.network.as_ref().and_then(|id| desired.networks.get(id));
     match network.and_then(|network| room::lacking(cluster, network, |id| live.is_on(id))) {
         None => Some(contribution),
         Some(problem) => keep_off(live.contribution(&service.id), problem, about),
     }
+}
+
+/// What the service says that the administrator lets nobody say. An empty value says nothing.
+fn labels_refused(service: &Service, settings: &ClusterSettings) -> Vec<Problem> {
+    let said = |label: &String| service.labels.get(label).filter(|value| !value.trim().is_empty());
+    let refused = settings.refused_labels.iter().filter_map(|label| Some((label, said(label)?)));
+    let problem = |(label, value): (&String, &String)| {
+        Problem::new(Code::LabelRefused, "the administrator of these proxies lets no service use it")
+            .at(label, value)
+            .allowed("a service without this label")
+    };
+    refused.map(problem).collect()
 }
 
 /// What the labels and the state of the service come to, whatever happened to earlier generations.
@@ -96,16 +120,16 @@ fn contribute(
 ) -> Option<Arc<Contribution>> {
     let live = live.contribution(&service.id);
     about.at_nodes = service.at_nodes;
+    let question = Question {
+        networks: &service.networks,
+        known: &desired.networks,
+        fixed: settings.networks.as_ref(),
+        label: request.network.as_deref(),
+        stack: service.stack.as_deref(),
+        live: live.and_then(|live| live.network.as_ref()),
+    };
     if !service.at_nodes {
-        let chosen = network::choose(&Question {
-            networks: &service.networks,
-            known: &desired.networks,
-            fixed: settings.networks.as_ref(),
-            label: request.network.as_deref(),
-            stack: service.stack.as_deref(),
-            live: live.and_then(|live| live.network.as_ref()),
-        });
-        match chosen {
+        match network::choose(&question) {
             Ok(Chosen { choice, warning }) => {
                 about.network = Some(choice);
                 about.warnings.extend(warning);
@@ -126,7 +150,21 @@ fn contribute(
             (live.options.clone(), live.secrets.clone(), true)
         }
     };
-    match endpoints::find(service, request.port, about.network.as_ref(), live.map(|live| &**live)) {
+    let find = |network| endpoints::find(service, request.port, network, live.map(|live| &**live));
+    let mut found = find(about.network.as_ref());
+    if !matches!(found, Found::Some { .. })
+        && let Some(before) = network::in_use(&question)
+        && let there @ Found::Some { .. } = find(Some(&before))
+    {
+        // On its way from one network to another: its tasks move one after the other, and none has yet.
+        let name = about.network.as_ref().map_or("", |network| network.name.as_str());
+        let message =
+            format!("nothing of the service is reached over {name} yet; {}, which is in use, is kept", before.name);
+        about.warnings.push(Problem::new(Code::NetworkKept, message));
+        about.network = Some(before);
+        found = there;
+    }
+    match found {
         Found::Never(problem) => {
             about.problems.push(problem);
             None
@@ -183,13 +221,17 @@ fn keep_off(
             contribution
         }
         None => {
-            about.problems.push(problem);
-            about.verdict = Verdict::Refused;
-            about.endpoints.clear();
-            about.options = Options::default();
+            refuse(problem, about);
             None
         }
     }
+}
+
+/// Refuses a service after all.
+pub(crate) fn refuse(problem: Problem, about: &mut ServiceReport) {
+    about.problems.push(problem);
+    about.verdict = Verdict::Refused;
+    tell_served(None, about);
 }
 
 /// Tells what the proxies serve of a service instead of what was found out.

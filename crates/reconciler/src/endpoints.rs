@@ -97,7 +97,7 @@ fn vip_standing(scale: Scale, has_run: bool, live: Option<&Contribution>) -> Res
 fn verdict(task: &Task, port: NonZeroU16, network: Option<&NetworkChoice>) -> TaskVerdict {
     let found = match network {
         Some(network) => match task.addresses.get(&network.id) {
-            Some(address) => Ok(SocketAddr::new(*address, port.get())),
+            Some(address) => Ok(SocketAddr::new(address, port.get())),
             None => Err(format!("has no address on the network {}", network.name)),
         },
         None => match task.at_node {
@@ -189,7 +189,7 @@ mod tests {
     fn tasks_are_reached_at_their_nodes_where_these_publish_them() {
         let task = |id: &str, address: Option<&str>, port: u16| Task {
             at_node: Some(AtNode { address: address.map(|text| text.parse().unwrap()), port: NonZeroU16::new(port) }),
-            addresses: [("n1".into(), "10.0.0.3".parse().unwrap())].into(),
+            addresses: model::TaskAddresses::from_iter([("n1".into(), "10.0.0.3".parse().unwrap())]),
             ..task(id, "n1", "10.0.0.3")
         };
         let service = |tasks: &[Task]| {

@@ -17,6 +17,7 @@ use model::{
 
 use crate::claims::{self, Claims};
 use crate::difference::changes;
+use crate::nginx;
 
 /// All groups of a cluster, and what they are made of. What services contribute is folded in change by change: only what
 /// those services claim is answered anew.
@@ -43,10 +44,17 @@ struct Claim {
     shared: BTreeMap<ServiceId, String>,
 }
 
-/// What members say in vain, because an older one says something else: labels without effect, and why.
-type Conflicts = BTreeMap<ServiceId, Vec<(&'static str, String)>>;
+/// What members say in vain, mostly because an older one says something else: labels without effect, and why.
+type Conflicts = BTreeMap<ServiceId, Vec<(Code, &'static str, String)>>;
 
 impl Groups {
+    /// The groups of these services and nobody else.
+    pub fn of(contributions: &Contributions) -> Self {
+        let mut groups = Self::default();
+        groups.fold(&Contributions::new(), contributions, &BTreeSet::new(), &Desired::default(), &Claims::default());
+        groups
+    }
+
     /// Groups what every service contributes now. Nobody in it is [split over TLS](split_over_tls). `restacked` are
     /// services that may have come into another stack. Returns who may be warned of something else than before.
     pub fn fold(
@@ -112,6 +120,9 @@ impl Groups {
         told.extend(members.iter().map(|(id, _)| (*id).clone()));
         let mut conflicts = Conflicts::new();
         let answer = (!members.is_empty()).then(|| Arc::new(Answer::of(claim.as_ref(), &members, &mut conflicts)));
+        if let (Some(host), Some(answer)) = (&claim, &answer) {
+            answer.look_for_vain_redirects(host, &members, &mut conflicts);
+        }
         let shared = rules.shared(claim.as_ref(), &members, desired);
         let before = std::mem::replace(&mut found.answer, answer.clone());
         (found.conflicts, found.shared) = (conflicts, shared);
@@ -150,13 +161,13 @@ impl Groups {
         let mut shared = default_first.filter_map(|claim| at(claim)?.shared.get(id));
         let mut told: Vec<Problem> =
             shared.next().map(|first| claims::shared_host(first, shared.count())).into_iter().collect();
-        let mut conflicts: BTreeMap<&str, (&str, usize)> = BTreeMap::new();
-        for (label, message) in claims(from).filter_map(|claim| at(claim)?.conflicts.get(id)).flatten() {
-            conflicts.entry(label).or_insert((message, 0)).1 += 1;
+        let mut conflicts: BTreeMap<(&str, Code), (&str, usize)> = BTreeMap::new();
+        for (code, label, message) in claims(from).filter_map(|claim| at(claim)?.conflicts.get(id)).flatten() {
+            conflicts.entry((label, *code)).or_insert((message, 0)).1 += 1;
         }
-        told.extend(conflicts.into_iter().map(|(label, (message, count))| {
+        told.extend(conflicts.into_iter().map(|((label, code), (message, count))| {
             let more = if count > 1 { format!(" (and on {} more)", count - 1) } else { String::new() };
-            Problem::new(Code::Conflict, format!("{label} {message}{more}"))
+            Problem::new(code, format!("{label} {message}{more}"))
         }));
         told
     }
@@ -246,6 +257,18 @@ impl Answer {
         }
     }
 
+    /// Tells those who redirect a host to where its requests are already: behind a balancer the port says nothing of that.
+    fn look_for_vain_redirects(&self, host: &Host, members: &Members<'_>, conflicts: &mut Conflicts) {
+        if self.itself.is_none() || nginx::is_redirected(&self.for_hosts(BTreeSet::from([host.clone()]))) {
+            return;
+        }
+        let redirecting = |from: &Contribution| from.options.host.redirects.get(host) == self.redirect.as_ref();
+        for (id, _) in members.iter().filter(|(_, from)| redirecting(from)) {
+            let why = format!("has no effect on {host}: it leads back to where the request is, whatever the port");
+            conflicts.entry((*id).clone()).or_default().push((Code::NoEffect, labels::REDIRECTS, why));
+        }
+    }
+
     fn for_hosts(&self, hosts: BTreeSet<Host>) -> Group {
         let Self { itself: _, tls, passthrough, ssl_only, hsts, redirect, routes } = self;
         Group {
@@ -295,7 +318,7 @@ impl Said<'_, '_> {
                     self.path.filter(|path| !path.is_root()).map(|path| format!(" at {path}")).unwrap_or_default();
                 let (on, oldest) = (on(self.host), &oldest.name);
                 let why = format!("has no effect {on}{path}: the older service {oldest} says something else");
-                self.conflicts.entry((*id).clone()).or_default().push((label, why));
+                self.conflicts.entry((*id).clone()).or_default().push((Code::Conflict, label, why));
             }
         }
         Some(said)

@@ -23,6 +23,7 @@ mod decide;
 mod dependents;
 mod difference;
 mod endpoints;
+mod excess;
 mod groups;
 mod holds;
 mod joining;

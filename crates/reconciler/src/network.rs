@@ -29,19 +29,11 @@ pub(crate) struct Chosen {
 }
 
 pub(crate) fn choose(question: &Question<'_>) -> Result<Chosen, Problem> {
-    let candidates: Vec<(&NetworkId, &str)> = question
-        .networks
-        .iter()
-        .map(|id| (id, question.known.get(id).map_or(id.as_str(), |network| network.name.as_str())))
-        .filter(|(id, name)| question.fixed.is_none_or(|fixed| fixed.contains(*name) || fixed.contains(id.as_str())))
-        .collect();
+    let candidates = candidates(question);
     if candidates.is_empty() {
         return Err(none(question));
     }
-    let chosen = |(id, name): (&NetworkId, &str), reason: &str, warning| {
-        let choice = NetworkChoice { id: id.clone(), name: name.to_owned(), reason: reason.to_owned() };
-        Ok(Chosen { choice, warning })
-    };
+    let chosen = |candidate, reason, warning| Ok(Chosen { choice: choice(candidate, reason), warning });
     if let Some(label) = question.label {
         let (named, how) = named(&candidates, label, question.stack);
         return match named.as_slice() {
@@ -55,7 +47,7 @@ pub(crate) fn choose(question: &Question<'_>) -> Result<Chosen, Problem> {
     if let [one] = candidates.as_slice() {
         return chosen(*one, "it is the only one", None);
     }
-    if let Some(live) = candidates.iter().find(|(id, _)| Some(*id) == question.live) {
+    if let Some(live) = live(&candidates, question) {
         let message = format!(
             "the service is on several networks and {} does not say which; the one in use, {}, is kept",
             labels::NETWORK,
@@ -66,7 +58,7 @@ pub(crate) fn choose(question: &Question<'_>) -> Result<Chosen, Problem> {
             labels::NETWORK,
             names(&candidates, " or ")
         ));
-        return chosen(*live, "it is in use already", Some(warning));
+        return chosen(live, IN_USE, Some(warning));
     }
     let message = format!("the service is on several networks and {} does not say which", labels::NETWORK);
     Err(Problem::new(Code::AmbiguousNetwork, message).allowed(format!(
@@ -74,6 +66,35 @@ pub(crate) fn choose(question: &Question<'_>) -> Result<Chosen, Problem> {
         labels::NETWORK,
         names(&candidates, " or ")
     )))
+}
+
+/// The network that the live route uses, if it is there for both; whatever a label says by now.
+pub(crate) fn in_use(question: &Question<'_>) -> Option<NetworkChoice> {
+    live(&candidates(question), question).map(|live| choice(live, IN_USE))
+}
+
+const IN_USE: &str = "it is in use already";
+
+/// A network's id and name.
+type Candidate<'a> = (&'a NetworkId, &'a str);
+
+/// Those that the service is on and these proxies may join.
+fn candidates<'a>(question: &Question<'a>) -> Vec<Candidate<'a>> {
+    let known = question.known;
+    let named =
+        question.networks.iter().map(|id| (id, known.get(id).map_or(id.as_str(), |network| network.name.as_str())));
+    let fixed = |(id, name): &Candidate<'_>| {
+        question.fixed.is_none_or(|fixed| fixed.contains(*name) || fixed.contains(id.as_str()))
+    };
+    named.filter(fixed).collect()
+}
+
+fn live<'a>(candidates: &[Candidate<'a>], question: &Question<'_>) -> Option<Candidate<'a>> {
+    candidates.iter().copied().find(|(id, _)| Some(*id) == question.live)
+}
+
+fn choice((id, name): Candidate<'_>, reason: &str) -> NetworkChoice {
+    NetworkChoice { id: id.clone(), name: name.to_owned(), reason: reason.to_owned() }
 }
 
 /// The candidates that a label names, by the first form that fits any: the id, the name, the stack's bare name.

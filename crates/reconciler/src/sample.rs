@@ -9,7 +9,7 @@ use std::sync::Arc;
 use model::values::SecretName;
 use model::{
     BackendMode, Backends, ClusterName, Contribution, CreatedAt, Desired, Digest, Host, Manifest, Network, Options,
-    Publication, Published, Request, Scale, SecretId, Secrets, Service, ServiceId, Task,
+    Publication, Published, Request, Scale, SecretId, Secrets, Service, ServiceId, Task, TaskAddresses,
 };
 
 pub(crate) use any_options::{HOSTS, any_options, secret_names};
@@ -70,7 +70,7 @@ pub(crate) fn task(id: &str, network: &str, address: &str) -> Task {
         id: id.into(),
         slot: 1,
         node: "node".into(),
-        addresses: BTreeMap::from([(network.into(), address.parse().unwrap())]),
+        addresses: TaskAddresses::from_iter([(network.into(), address.parse().unwrap())]),
         at_node: None,
     }
 }

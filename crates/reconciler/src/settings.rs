@@ -26,6 +26,8 @@ pub struct ClusterSettings {
     /// The only networks that its proxies join, by name or id: a service on none of them is refused. None: exactly
     /// those that are needed.
     pub networks: Option<BTreeSet<String>>,
+    /// Labels that no service of this cluster may use.
+    pub refused_labels: BTreeSet<String>,
 }
 
 impl Settings {

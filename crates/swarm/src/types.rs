@@ -118,7 +118,7 @@ pub struct Task {
     pub state: TaskState,
     /// What it should do.
     pub desired: DesiredState,
-    /// Swarm's words for what is wrong with it, if anything.
+    /// Swarm's words for what is wrong with it, if anything. Never empty.
     pub error: Option<String>,
     /// Its addresses.
     pub attachments: Vec<Attachment>,

@@ -50,8 +50,17 @@ async fn objects(world: &World) -> Result<Vec<String>> {
 /// Deployed, it routes; deployed again, nothing changes; undeployed, nothing is left.
 pub async fn deploy_and_undeploy(world: &mut World) -> Result<()> {
     let binary = program()?.display().to_string();
-    let debug = [("DOVETAIL_BINARY", binary.as_str())];
+    let credentials = world.directory().join("registry.json");
+    let registry = world.export("REGISTRY");
+    let known = serde_json::json!({ "auths": { registry: { "username": "me", "password": "secret" } } });
+    std::fs::write(&credentials, known.to_string())?;
+    let credentials = credentials.display().to_string();
+    let settings = |binary| {
+        [("DOVETAIL_BINARY", binary), ("REGISTRY_AUTH_FILE", credentials.as_str()), ("ADMIN_LISTEN", "0.0.0.0:8717")]
+    };
+    let debug = settings(binary.as_str());
     make(world, "deploy", &debug).await?;
+    asked_where_it_runs(world).await?;
     world.network("demo").await?;
     world.serve("demo", "demo.local", "").await?;
     world.serve("demo-vip", "vip.local", "--label com.docker.lb.backend_mode=vip").await?;
@@ -86,7 +95,7 @@ pub async fn deploy_and_undeploy(world: &mut World) -> Result<()> {
     std::fs::write(&newer, program)?;
     std::fs::set_permissions(&newer, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     let newer = newer.display().to_string();
-    make(world, "deploy", &[("DOVETAIL_BINARY", newer.as_str())]).await.context("make deploy of another version")?;
+    make(world, "deploy", &settings(newer.as_str())).await.context("make deploy of another version")?;
     ensure!(world.docker.task_ids(&operator).await? != tasks.0, "the operator was replaced");
     wait::throughout("an upgrade of the operator touches no proxy", 10 * SECOND, || async {
         let now = (world.docker.version("dovetail-proxy").await?, world.docker.task_ids("dovetail-proxy").await?);
@@ -109,10 +118,59 @@ pub async fn deploy_and_undeploy(world: &mut World) -> Result<()> {
         ))
         .await?;
     world.docker.line("service rm demo demo-vip").await?;
+    undeploy_takes_nothing_else(world).await?;
     make(world, "undeploy", &[]).await?;
     let left: Vec<String> = objects(world).await?.into_iter().filter(|object| object != "network demo").collect();
     ensure!(left.is_empty(), "make undeploy leaves nothing: {left:?}");
     Ok(())
+}
+
+/// Within its container the operator is asked by its own program, and on the stack's network by who collects metrics.
+async fn asked_where_it_runs(world: &World) -> Result<()> {
+    wait::until("status asks the operator", 30 * SECOND, || async {
+        let container = world.container("dovetail_operator").await?;
+        let status = world.docker.run(&["exec", &container, "/dovetail", "status"]).await?;
+        if status.starts_with("operator: ready\n") { Ok(()) } else { bail!("{status}") }
+    })
+    .await?;
+    let image = world.export("PROXY_IMAGE").to_owned();
+    let collector = format!("service create --detach --quiet --name collector --network dovetail_control {image}");
+    world.docker.line(&collector).await?;
+    wait::until("metrics are collected", 30 * SECOND, || async {
+        let container = world.container("collector").await?;
+        let collect = ["exec", &container, "wget", "-q", "-O", "-", "http://tasks.operator:8717/metrics"];
+        let metrics = world.docker.run(&collect).await?;
+        if metrics.contains("\ndovetail_ready 1") { Ok(()) } else { bail!("{metrics}") }
+    })
+    .await?;
+    world.docker.line("service rm collector").await.map(|_| ())
+}
+
+/// A wrong name removes nothing: neither an application whose stack it is, nor somebody's proxies.
+async fn undeploy_takes_nothing_else(world: &World) -> Result<()> {
+    let image = world.demo_image();
+    let shop = format!("service create --detach --name shop_web --label com.docker.stack.namespace=shop {image}");
+    world.docker.line(&shop).await?;
+    for (settings, says) in [
+        (
+            &[("STACK", "shop")][..],
+            "there is no installation of Dovetail in stack 'shop', but there are proxies of: main",
+        ),
+        (&[("STACK", "typo")], "there is no installation of Dovetail in stack 'typo', but there are proxies of: main"),
+        (&[("INSTANCE", "second")], "stack dovetail is the installation 'main', not 'second'"),
+    ] {
+        let refused = make(world, "undeploy", settings).await.err().context("a wrong name is refused")?.to_string();
+        ensure!(refused.contains(says) && refused.contains("Nothing was removed"), "{settings:?}: {refused}");
+    }
+    // An installation that is not there has nothing to be removed, and the application is not of it.
+    make(world, "undeploy", &[("STACK", "shop"), ("INSTANCE", "other")]).await?;
+    // The operator works meanwhile: config objects come and go.
+    let there = objects(world).await?;
+    for kept in ["service shop_web", "service dovetail-proxy", "service dovetail_operator", "network dovetail_control"]
+    {
+        ensure!(there.iter().any(|object| object == kept), "a wrong name removes nothing: {kept} is not in {there:?}");
+    }
+    world.docker.line("service rm shop_web").await.map(|_| ())
 }
 
 /// T30: an update of the operator with a configuration that it cannot read is taken back, and routing goes on.

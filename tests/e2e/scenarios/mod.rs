@@ -91,6 +91,7 @@ pub fn all() -> Vec<Scenario> {
         "trouble-paused-by-swarm" in Core on 3 => troubles::paused_by_swarm;
         "trouble-node-drained" in Core on 3 => troubles::node_drained;
         "trouble-port-taken" in Core on 3 => troubles::port_taken;
+        "trouble-another-port" in Core on 3 => troubles::another_port;
         "cluster-leader-and-operator-lost" in Cluster on 3 => cluster::leader_and_operator_lost;
         "cluster-node-cut-off" in Cluster on 3 => cluster::node_cut_off;
         "cluster-fifty-networks" in Cluster on 3 => cluster::fifty_networks;

@@ -39,7 +39,7 @@ pub async fn of_two_proxies(world: &mut World) -> Result<()> {
 /// A service on a network that has no address left for the proxies, which nothing tells beforehand, makes a rollout
 /// fail. It is held, the old routes answer throughout, and a healthy service created afterwards is published.
 pub async fn held(world: &mut World) -> Result<()> {
-    world.start_operator_with("      update:\n        deadline: 15s\n").await?;
+    world.start_operator_with("      update:\n        deadline: 40s\n").await?;
     world.network("demo").await?;
     world.serve("good", "good.local", "--replicas 3").await?;
     world.routed("good.local", 60 * SECOND).await?;

@@ -139,8 +139,7 @@ async fn objects(world: &World) -> Result<BTreeMap<String, usize>> {
 
 /// How long nginx takes to read all of it.
 async fn nginx_reads(world: &World) -> Result<String> {
-    let container = world.docker.line("ps -q -f label=com.docker.swarm.service.name=dovetail-proxy").await?;
-    let container = container.lines().next().context("a proxy runs")?.to_owned();
+    let container = world.container("dovetail-proxy").await?;
     let started = Instant::now();
     world.docker.run(&["exec", &container, "nginx", "-t", "-q", "-c", "/etc/nginx/nginx.conf"]).await?;
     Ok(seconds(started))

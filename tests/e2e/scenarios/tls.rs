@@ -13,7 +13,9 @@ use crate::support::world::World;
 /// T3, T16, T19 to T22: a stack with its own secrets, SNI, wildcard, passthrough, client certificates, redirects.
 pub async fn every_kind(world: &mut World) -> Result<()> {
     world.nginx_settings = format!("      dynamic_modules: [{STREAM_MODULE}]\n");
-    world.start_operator().await?;
+    // Keys and certificates are read, and workers get their user, with these alone.
+    world.start_operator_with("      cap_drop: [ALL]\n      cap_add: [CHOWN, SETGID, SETUID]\n").await?;
+    few_capabilities(world).await?;
     world.network("demo").await?;
     let nodes = nodes(world);
     let node = nodes[0].clone();
@@ -105,6 +107,17 @@ pub async fn every_kind(world: &mut World) -> Result<()> {
     }
     ensure!(world.get("mutual.example.org", "/ping").await?.status == 307, "T22: plain HTTP is no way round");
     bad_secrets(world, &nodes, &own, &app).await
+}
+
+/// The bits of CHOWN, SETGID and SETUID: 0, 6 and 7.
+const FEW: &str = "CapEff:\t00000000000000c1";
+
+/// The proxy's master process has what the settings leave it.
+async fn few_capabilities(world: &World) -> Result<()> {
+    let container = world.container("dovetail-proxy").await?;
+    let status = world.docker.run(&["exec", &container, "cat", "/proc/1/status"]).await?;
+    ensure!(status.lines().any(|line| line == FEW), "the proxy has other capabilities: {status}");
+    Ok(())
 }
 
 /// A secret that is not there, and one with a wrong key: only their services suffer.

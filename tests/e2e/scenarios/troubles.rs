@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use tokio::time::Instant;
 
-use crate::support::load::Load;
+use crate::support::calls::Call;
+use crate::support::load::{Load, get_within};
 use crate::support::wait::{self, SECOND};
 use crate::support::world::World;
 
@@ -107,12 +108,8 @@ pub async fn paused_by_swarm(world: &mut World) -> Result<()> {
     let load = under_load(world, "").await?;
     world.docker.line("service update --detach --update-failure-action pause dovetail-proxy").await?;
     let started = with_image(world, &bad, "").await?;
-    wait::until("Swarm has paused the update", 60 * SECOND, || async {
-        let service = world.docker.service("dovetail-proxy").await?;
-        let state = service["UpdateStatus"]["State"].as_str().unwrap_or("").to_owned();
-        if state == "paused" { Ok(()) } else { bail!("{state}") }
-    })
-    .await?;
+    // Swarm's own word for it stands in the proxy service only until the operator writes, which can be a moment.
+    world.status_says(&["update paused due to failure"], 60 * SECOND).await?;
     taken_back(world, "an update that Swarm paused", &good, started).await?;
     let action = world.docker.service("dovetail-proxy").await?["Spec"]["UpdateConfig"]["FailureAction"].clone();
     ensure!(action == "pause", "the operator's own choice is kept: {action}");
@@ -135,7 +132,10 @@ pub async fn node_drained(world: &mut World) -> Result<()> {
     world.healthy_meanwhile("late").await?;
     world.settled(60 * SECOND).await?;
     let text = world.status_says(&["in step"], 30 * SECOND).await?;
-    world.figure(format!("status while it is drained: {}", text.lines().next().unwrap_or(&text).trim()));
+    world.figure(format!(
+        "status while it is drained: {}",
+        text.lines().find(|line| line.starts_with("cluster")).unwrap_or(&text)
+    ));
     world.docker.line(&format!("node update --availability active {node}")).await?;
     let started = Instant::now();
     let first = vec![world.http[0].clone()];
@@ -188,6 +188,47 @@ pub async fn port_taken(world: &mut World) -> Result<()> {
     world.status_says(&["in step"], 60 * SECOND).await?;
     world.figure(format!("the port is free -> all is well: {:.1} s", started.elapsed().as_secs_f64()));
     world.nothing_failed(load).await
+}
+
+/// Another published port reaches every proxy in one rollout and is not taken back, however long the old ones take to stop:
+/// each has an open request for as long as its workers may go on (25 s), one node after the other, and a rollout may stand
+/// still for 20 s.
+pub async fn another_port(world: &mut World) -> Result<()> {
+    let settings = "      update:\n        deadline: 20s\n";
+    under_load(world, settings).await?.stop().await;
+    let open = world.http.clone().into_iter().map(|address| {
+        tokio::spawn(async move { get_within(&address, "good.local", "/slow/50000", &[], 60 * SECOND).await })
+    });
+    let open: Vec<_> = open.collect();
+    world.operator.take().context("an operator")?.kill().await?;
+    world.recorder().clear();
+    world.http_port = 8080;
+    for address in &mut world.http {
+        *address = address.replace(":80", ":8080");
+    }
+    let started = Instant::now();
+    world.start_operator_with(settings).await?;
+    wait::until("all proxies answer on the other port", 180 * SECOND, || async {
+        for address in &world.http {
+            ensure!(get_within(address, "good.local", "/ping", &[], SECOND).await?.status == 200, "{address}");
+        }
+        Ok(())
+    })
+    .await?;
+    let took = started.elapsed();
+    for request in open {
+        request.abort();
+    }
+    world.settled(120 * SECOND).await?;
+    let holds = world.status().await?["holds"].clone();
+    ensure!(holds.as_array().is_some_and(Vec::is_empty), "nothing is held: {holds}");
+    let is_update = |call: &&Call| call.path.starts_with("/services/") && call.path.ends_with("/update");
+    let writes = world.recorder().writes();
+    let updates = writes.iter().filter(is_update).count();
+    ensure!(updates == 1, "one rollout: {writes:?}");
+    ensure!(took > 40 * SECOND, "the old proxies were slow to stop: {took:?}");
+    world.figure(format!("another port on three nodes after {:.1} s, in one rollout", took.as_secs_f64()));
+    Ok(())
 }
 
 /// The name of the node with this address.

@@ -40,6 +40,7 @@ impl Docker {
             .env_remove("DOCKER_TLS_VERIFY")
             .env_remove("DOCKER_CERT_PATH")
             .stdin(Stdio::null())
+            .kill_on_drop(true)
             .output()
             .await
             .context("start docker")?;

@@ -51,7 +51,10 @@ impl Suite {
 
     /// The longest time for one scenario; all have deadlines of their own, this one is for bugs.
     fn limit(self) -> Duration {
-        let minutes = if self == Self::Scale { 30 } else { 10 };
+        let minutes = match self {
+            Self::Core | Self::Vip => 15,
+            Self::Cluster | Self::Scale => 30,
+        };
         wait::stretched(Duration::from_secs(60 * minutes))
     }
 }
@@ -139,7 +142,8 @@ fn select(scenarios: &[Scenario], arguments: impl Iterator<Item = String>) -> Re
                     );
                 }
             }
-            flag if flag.starts_with("--") => {}
+            "--list" => {}
+            flag if flag.starts_with('-') => bail!("no flag {flag:?}: there are --suite NAME,NAME and --list"),
             _ => words.push(argument),
         }
     }
@@ -337,12 +341,20 @@ fn report(outcomes: &[(&Scenario, Outcome)]) -> ExitCode {
             "{}",
             format!("{:width$}  {took:>6.1} s  {verdict:<6}  {}", scenario.name, numbers(scenario.shows)).trim_end()
         );
-        for line in outcome.figures.iter().chain(&outcome.failure) {
+        for line in &outcome.figures {
             println!("{:width$}      {line}", "");
         }
     }
-    let failed = outcomes.iter().filter(|(_, outcome)| outcome.failure.is_some()).count();
-    let passed = outcomes.len() - failed;
+    // At the end: of a long output, that is what is still to be seen.
+    let failures: Vec<(&str, &str)> =
+        outcomes.iter().filter_map(|(scenario, outcome)| Some((scenario.name, outcome.failure.as_deref()?))).collect();
+    if !failures.is_empty() {
+        println!("\nfailures:");
+    }
+    for (name, failure) in &failures {
+        println!("    {name}: {failure}");
+    }
+    let (passed, failed) = (outcomes.len() - failures.len(), failures.len());
     let verdict = if failed == 0 { "ok" } else { "FAILED" };
     println!("\ntest result: {verdict}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out");
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -107,7 +107,7 @@ async fn openssl(arguments: &[&str]) -> Result<()> {
 pub async fn get(nodes: &[String], host: &str, url_path: &str, more: &[&str]) -> Result<Answer> {
     let resolve = format!("{host}:{PORT}:{}", nodes.join(","));
     let url = format!("https://{host}:{PORT}{url_path}");
-    let fixed = ["-sS", "-k", "-i", "--http1.1", "--max-time", "5", "--resolve", &resolve];
+    let fixed = ["-sS", "-k", "-i", "--http1.1", "--max-time", "15", "--resolve", &resolve];
     let output = run("curl", &[&fixed[..], more, &[&url]].concat()).await?;
     if !output.status.success() {
         bail!("{}", String::from_utf8_lossy(&output.stderr).trim());

@@ -327,12 +327,17 @@ impl World {
         self.docker.run(&["info", "--format", "{{.Name}}"]).await
     }
 
+    /// A container of a service on the first node.
+    pub async fn container(&self, service: &str) -> Result<String> {
+        let containers = self.docker.line(&format!("ps -q -f label=com.docker.swarm.service.name={service}")).await?;
+        let container = containers.lines().next().with_context(|| format!("a container of {service} runs here"))?;
+        Ok(container.to_owned())
+    }
+
     /// Kills a container of a service on the first node, and waits until Swarm has put another task in its place.
     pub async fn kill_one_task(&self, service: &str) -> Result<()> {
         let before = self.docker.task_ids(service).await?;
-        let containers = self.docker.line(&format!("ps -q -f label=com.docker.swarm.service.name={service}")).await?;
-        let container = containers.lines().next().with_context(|| format!("a container of {service} runs here"))?;
-        self.docker.run(&["kill", container]).await?;
+        self.docker.run(&["kill", &self.container(service).await?]).await?;
         wait::until(&format!("the task of {service} is replaced"), 60 * SECOND, || async {
             let running = self.docker.running_tasks(service).await?.len();
             let now = self.docker.task_ids(service).await?;

@@ -10,7 +10,7 @@ use crate::check::{Draft, Standing, Watched, service_name};
 use crate::hold::Blame;
 use crate::live::Live;
 use crate::memory::{Memory, Recipe};
-use crate::settings::CheckPolicy;
+use crate::settings::{CheckPolicy, Checks};
 use crate::spec::{Mounts, Owned, is_manifest_path};
 use crate::status::{Checked, Phase, Verdict};
 use crate::step::{ServiceWrite, Step};
@@ -62,6 +62,11 @@ impl Look<'_> {
                 });
                 decision.next = Some(self.settings.rollout_poll);
             }
+            // The check was of other routes with the same secrets: what is held needs a manifest to carry the hold.
+            Gate::Shut(_) if !steps.is_empty() => {
+                decision.phase = Some(Phase::Pending { reason: write.reason.clone() });
+                decision.steps = steps;
+            }
             Gate::Shut(reason) => {
                 let blame = self.blames_a_secret(&reason, memory).then_some(Blame::Bundle);
                 let failure = Failure { blame, ..Failure::new(write.attempt, reason) };
@@ -94,11 +99,12 @@ impl Look<'_> {
             memory.check = None;
             return Gate::Open;
         }
-        let draft = Draft::of(self.settings, &write.spec, write.attempt);
+        let draft = Draft::of(self.settings, &write.spec, write.attempt, &self.lines_with_secrets());
         if memory.unchecked.as_ref().is_some_and(|(digest, _)| *digest == draft.digest) {
             return Gate::Open;
         }
-        let watched = memory.check.take().filter(|watched| watched.digest == draft.digest);
+        let is_over = |watched: &Watched| watched.told && self.inventory.check.is_none();
+        let watched = memory.check.take().filter(|watched| watched.digest == draft.digest && !is_over(watched));
         let mut watched = watched.unwrap_or_else(|| Watched::new(draft.digest, self.now));
         let standing = self.standing(&draft, memory.stuck_check.as_ref());
         let state = match &standing {
@@ -171,7 +177,7 @@ impl Look<'_> {
             Some(recipe) => {
                 let applied = Owned::of_service(&write.spec).value;
                 program(&applied) != program(&recipe.applied.value)
-                    || unvouched(&wanted, &checks.vouched) != unvouched(&recipe.mounts, &checks.vouched)
+                    || unvouched(&wanted, checks) != unvouched(&recipe.mounts, checks)
                     || (!wanted.secrets.is_empty()
                         && (wanted.secrets != recipe.mounts.secrets || self.uses_secrets_otherwise(recipe)))
             }
@@ -186,8 +192,6 @@ impl Look<'_> {
     /// Whether the lines that name secrets are other ones than in the last good, or in another order: a key can fail to
     /// match its certificate although both are mounted for long.
     fn uses_secrets_otherwise(&self, recipe: &Recipe) -> bool {
-        let Some(bundle) = self.bundle else { return true };
-        let wanted: Vec<&[u8]> = bundle.files.values().flat_map(|file| lines_with_secrets(&file.content)).collect();
         let mut serves = Vec::new();
         for (_, reference) in recipe.mounts.files.iter().filter(|(path, _)| !is_manifest_path(path)) {
             match reference.id.as_ref().and_then(|id| self.inventory.objects.get(id)) {
@@ -195,7 +199,13 @@ impl Look<'_> {
                 None => return true,
             }
         }
-        wanted != serves
+        self.lines_with_secrets() != serves
+    }
+
+    /// The lines of what is wanted that name secrets.
+    fn lines_with_secrets(&self) -> Vec<&[u8]> {
+        let files = self.bundle.into_iter().flat_map(|bundle| bundle.files.values());
+        files.flat_map(|file| lines_with_secrets(&file.content)).collect()
     }
 
     /// Whether a refusal names a secret that the last good does not mount, so that no setting is to blame.
@@ -215,9 +225,8 @@ fn program(applied: &Value) -> BTreeMap<&str, &Value> {
 }
 
 /// The files that are not made of typed values alone, by path: their names tell their content.
-fn unvouched<'a>(mounts: &'a Mounts, vouched: &str) -> BTreeMap<&'a str, &'a str> {
-    let ours = |path: &str| is_manifest_path(path) || (!vouched.is_empty() && path.starts_with(vouched));
-    let files = mounts.files.iter().filter(|(path, _)| !ours(path));
+fn unvouched<'a>(mounts: &'a Mounts, checks: &Checks) -> BTreeMap<&'a str, &'a str> {
+    let files = mounts.files.iter().filter(|(path, _)| !checks.vouch_for(path));
     files.map(|(path, reference)| (path.as_str(), reference.name.as_str())).collect()
 }
 

@@ -128,13 +128,17 @@ impl Look<'_> {
     /// Whether what is wanted by now may take the place of a rollout that runs: it has not moved for a whole
     /// deadline (it may be given more time than that before it is blamed), or for a quarter of it if it has worked
     /// before: then nothing is to be learnt from waiting. Swarm has been seen to leave a task of a rollback
-    /// pending for a host port that nobody holds.
+    /// pending for a host port that nobody holds. New settings are waited for until they work or are blamed: under them newer
+    /// routes would wait for the same, and each would begin the wait anew.
     fn may_supersede(&self, live: &Live, memory: &Memory) -> bool {
-        let proven = memory.good.as_ref().is_some_and(|good| good.is(live.attempt));
+        let good = memory.good.as_ref();
+        let proven = good.is_some_and(|good| good.is(live.attempt));
         let enough = if proven { self.settings.rollout_deadline / 4 } else { self.settings.rollout_deadline };
+        let recipe = good.and_then(|good| good.recipe.as_ref());
+        let new_settings = recipe.is_some_and(|recipe| recipe.attempt.settings != live.attempt.settings);
         let another = self.bundle.is_some_and(|bundle| bundle.generation() != live.attempt.generation);
         let still = |rollout: &Rollout| self.now.since(rollout.moved) > enough;
-        another && memory.rollout.as_ref().is_some_and(still)
+        another && !new_settings && memory.rollout.as_ref().is_some_and(still)
     }
 
     /// The settings to roll out: those that are wanted, unless they are held or cannot be applied.

@@ -15,7 +15,8 @@ use crate::step::Step;
 
 impl Look<'_> {
     /// What nothing needs any more. Kept: what the live spec, the spec before it or the target refers to, the
-    /// last good, and the manifests of what is held. Nothing is removed before the rollout has ended well.
+    /// last good, and the manifests of what is held or was until a while ago. Nothing is removed before the rollout
+    /// has ended well.
     pub(super) fn garbage(
         &self,
         service: &RawService,
@@ -42,7 +43,7 @@ impl Look<'_> {
         for (generation, stored) in objects.generations() {
             let wanted =
                 *generation == bundle.generation() || good.is_some_and(|good| good.generation() == *generation);
-            let held = stored.held.as_ref().is_some_and(|held| self.matters(held, effective));
+            let held = stored.held.as_ref().is_some_and(|held| self.remembers(held, effective));
             if wanted || held {
                 ids.extend(&stored.parts);
             }

@@ -3,57 +3,80 @@
 use std::sync::Arc;
 
 use model::{ConfigId, Digest};
-use swarm::{RawService, UpdateState};
+use swarm::{RawService, Task, TaskState};
 
 use super::write::kind_of;
 use super::{Failure, Look};
 use crate::hold::Blame;
 use crate::live::{Attempt, Live};
-use crate::memory::{Good, Memory, Soak};
-use crate::rollout::{Circumstances, Judgement, Rollout, Tally, has_failed, judge, keeps_failing};
+use crate::memory::{Good, Memory, Refused, Soak};
+use crate::rollout::{Circumstances, Judgement, Rollout, Tally, has_failed, judge, keeps_failing, went_back};
 use crate::spec::{Mounts, is_manifest_path};
 use crate::status::{Ended, Outcome};
 use crate::step::Kind;
 
 impl Look<'_> {
-    /// What the Engine refused to write, until that is written down.
-    pub(super) fn refused(&self, live: &Live, memory: &Memory) -> Option<Failure> {
-        let (attempt, reason) = memory.refused.as_ref()?;
-        let known = *attempt == live.attempt || self.holds_attempt(*attempt);
-        let failure = || Failure::new(*attempt, format!("the Engine refuses it: {reason}"));
-        (!known).then(failure)
+    /// What the Engine refused to write twice, until that is written down: from then on the hold says when it is due again.
+    /// The last good is not held for it.
+    pub(super) fn refused(&self, live: &Live, memory: &mut Memory) -> Option<Failure> {
+        let Memory { refused, good, .. } = memory;
+        let has_worked = |attempt| attempt == live.attempt || good.as_ref().is_some_and(|good| good.is(attempt));
+        refused.take_if(|refused| has_worked(refused.attempt) || self.holds_attempt(refused.attempt));
+        let Refused { attempt, reason, .. } = refused.as_ref().filter(|refused| refused.again)?;
+        Some(Failure::new(*attempt, format!("the Engine refuses it: {reason}")))
     }
 
     /// What was rolled back since the last look, by Swarm or by somebody.
     pub(super) fn withdrawn(&self, service: &RawService, live: &Live, memory: &Memory) -> Option<Failure> {
-        let update = service.update.as_ref()?;
-        match update.state {
-            UpdateState::RollbackStarted | UpdateState::RollbackCompleted | UpdateState::RollbackPaused => {}
-            UpdateState::Updating | UpdateState::Paused | UpdateState::Completed => return None,
-        }
-        let by_swarm = |attempt| Failure::new(attempt, rolled_back(&update.message));
+        let update = service.update.as_ref().filter(|_| went_back(service))?;
+        let by_swarm = |attempt| self.rolled_back(attempt, &update.message);
         let by_hand = |attempt| Failure { by_hand: true, ..Failure::new(attempt, "rolled back by hand".into()) };
+        // Swarm's own rollback leaves no previous spec; `docker service rollback` leaves the one that it took back.
+        let objects = &self.inventory.objects;
+        let previous = service.previous_spec.as_ref().and_then(|spec| Live::read(spec, objects).ok());
+        let previous = previous.map(|previous| previous.attempt).filter(|previous| *previous != live.attempt);
         if let Some(rollout) = &memory.rollout {
-            return (rollout.attempt != live.attempt).then(|| by_swarm(rollout.attempt));
+            let undone = previous == Some(rollout.attempt);
+            let failure = if undone { by_hand(rollout.attempt) } else { by_swarm(rollout.attempt) };
+            return (rollout.attempt != live.attempt).then_some(failure);
         }
         if let Some(recipe) = memory.good.as_ref().and_then(|good| good.recipe.as_ref()) {
             let was_at_rest = memory.settled.is_some();
             return (was_at_rest && recipe.attempt != live.attempt).then(|| by_hand(recipe.attempt));
         }
-        // A fresh memory. Swarm's own rollback leaves no previous spec; `docker service rollback` leaves the one
-        // that it took back.
-        let previous = service.previous_spec.as_ref().and_then(|spec| Live::read(spec, &self.inventory.objects).ok());
-        if let Some(previous) = previous.filter(|previous| previous.attempt != live.attempt) {
-            return (!self.was_held(previous.attempt)).then(|| by_hand(previous.attempt));
+        // A fresh memory.
+        if let Some(previous) = previous {
+            return (!self.was_held(previous)).then(|| by_hand(previous));
         }
         let target = Attempt { generation: self.bundle?.generation(), settings: self.owned.digest };
         let tried = target.generation != live.attempt.generation && self.has_tasks_of(target.generation);
         (tried && !self.was_held(target)).then(|| by_swarm(target))
     }
 
+    /// What Swarm rolled back. It names the task that ended, and not why.
+    fn rolled_back(&self, attempt: Attempt, message: &str) -> Failure {
+        let ended = self.tasks_of(attempt.generation).filter(|task| has_failed(task));
+        let task = ended.max_by_key(|task| (message.contains(task.id.as_str()), task.created_at));
+        let mut reason = match message.strip_prefix("update rolled back ") {
+            Some(why) => format!("Swarm rolled the update back {why}"),
+            None if message.is_empty() => "Swarm rolled the update back".into(),
+            None => format!("Swarm rolled the update back: {message}"),
+        };
+        if let Some(task) = task {
+            let error = task.error.as_deref().unwrap_or("it ended by itself");
+            reason = format!("{reason}: {error}; node {}", task.node);
+        }
+        let rejected = task.is_some_and(|task| task.state == TaskState::Rejected);
+        Failure { rejected, ..Failure::new(attempt, reason) }
+    }
+
     /// Whether any task, dead or alive, was made from this generation.
     pub(super) fn has_tasks_of(&self, generation: Digest) -> bool {
-        self.inventory.tasks.iter().flatten().any(|task| {
+        self.tasks_of(generation).next().is_some()
+    }
+
+    fn tasks_of(&self, generation: Digest) -> impl Iterator<Item = &Task> {
+        self.inventory.tasks.iter().flatten().filter(move |task| {
             let mounts = Mounts::read(&serde_json::json!({"TaskTemplate": *task.spec}));
             let manifest = mounts.files.iter().filter(|(path, _)| is_manifest_path(path));
             let ids: Vec<ConfigId> = manifest.filter_map(|(_, reference)| reference.id.clone()).collect();
@@ -85,7 +108,7 @@ impl Look<'_> {
         let kind = self.found_kind(live, memory.good.as_ref());
         let found = || Rollout::found(live.attempt, &service.spec, kind, self.now);
         let rollout = memory.rollout.get_or_insert_with(found);
-        rollout.note(service, &tally, self.now);
+        rollout.note(service, &tally, self.settings, self.now);
         let circumstances = Circumstances {
             proven: memory.good.as_ref().is_some_and(|good| good.is(live.attempt)),
             held: self.holds_attempt(live.attempt),
@@ -121,8 +144,14 @@ impl Look<'_> {
         kind_of(from, (live.attempt, &live.mounts, &*live.manifest))
     }
 
-    /// What to take for the last good while a rollout runs that a fresh process found.
-    pub(super) fn guess_good(&self, service: &RawService, live: &Live) -> Option<Good> {
+    /// What to take for the last good while a rollout runs that a fresh process found: what was gone back to and serves,
+    /// else what was before. What this process has begun it knows better.
+    pub(super) fn guess_good(&self, service: &RawService, live: &Live, memory: &Memory) -> Option<Good> {
+        let serves = |tasks: &Vec<Task>| Tally::of(&service.spec, tasks).done > 0;
+        let found = memory.rollout.is_none() && self.inventory.tasks.as_ref().is_some_and(serves);
+        if found && went_back(service) && !self.holds_attempt(live.attempt) {
+            return Some(Good::of(live));
+        }
         let objects = &self.inventory.objects;
         let previous = service.previous_spec.as_ref().and_then(|spec| Live::read(spec, objects).ok());
         if let Some(previous) = previous
@@ -142,13 +171,5 @@ impl Look<'_> {
 
     pub(super) fn end(&self, rollout: &Rollout, outcome: Outcome) -> Option<Ended> {
         Ended::of(rollout, outcome, self.now)
-    }
-}
-
-fn rolled_back(message: &str) -> String {
-    if message.is_empty() {
-        "Swarm rolled the update back".into()
-    } else {
-        format!("Swarm rolled the update back: {message}")
     }
 }

@@ -19,6 +19,11 @@ impl<'a> Look<'a> {
         [effective.digest, self.owned.digest].iter().any(|settings| self.in_force(held, &settings.short()))
     }
 
+    /// Whether it may yet matter how often it failed.
+    pub(super) fn remembers(&self, held: &Held, effective: &Owned) -> bool {
+        [effective.digest, self.owned.digest].iter().any(|settings| held.is_remembered(&settings.short(), self.now))
+    }
+
     /// The hold on a generation under these settings.
     pub(super) fn bundle_hold(&self, generation: Digest, settings: Digest) -> Option<&'a Held> {
         let held = self.inventory.objects.generations().get(&generation)?.held.as_ref()?;
@@ -90,6 +95,8 @@ impl<'a> Look<'a> {
             reason: failure.reason.clone(),
             since: self.now.seconds(),
             attempts: if failure.by_hand { 0 } else { before.map_or(1, |held| held.attempts.saturating_add(1)) },
+            // Settings can wait: routes go on under those before.
+            rejected: failure.rejected && blame == Blame::Bundle,
         };
         let labelled = swarm::Config { labels: held.write(config), ..config.clone() };
         let step = Step::HoldGeneration {

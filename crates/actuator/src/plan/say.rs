@@ -72,7 +72,7 @@ impl Look<'_> {
 
     pub(super) fn phase_of(&self, live: &Live, judgement: &Judgement, tally: &Tally, memory: &Memory) -> Phase {
         let generation = live.attempt.generation;
-        let (tasks_done, tasks_total) = (tally.progress.done, tally.total);
+        let (tasks_done, tasks_total) = (tally.done, tally.total);
         match judgement {
             Judgement::Converged => Phase::InStep,
             Judgement::Rolling { waits_for } => {

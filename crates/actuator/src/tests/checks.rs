@@ -36,7 +36,7 @@ pub(super) fn sealed(target: &Target, secrets: &[&SecretMount], lines: &str) -> 
     with_file(target, "/etc/nginx/routes.conf", &routes)
 }
 
-fn with_file(mut target: Target, path: &str, content: &[u8]) -> Target {
+pub(super) fn with_file(mut target: Target, path: &str, content: &[u8]) -> Target {
     let bundle = Arc::make_mut(&mut target.bundle);
     bundle.files.insert(path.into(), model::File::new(content.to_vec()));
     let generation = Bundle::digest(&bundle.files, &bundle.networks, &bundle.secrets);
@@ -100,11 +100,12 @@ async fn only_what_nobody_can_vouch_for_is_checked() {
         plan.steps.iter().any(|step| matches!(step, Step::CreateCheck { .. }))
     };
     type Change = fn(&mut Settings);
-    let settings: [(&str, Change, bool); 14] = [
+    let settings: [(&str, Change, bool); 15] = [
         ("image", |s| s.proxy.image = "nginx:1.30".into(), true),
         ("command", |s| s.proxy.command.push("-q".into()), true),
         ("env", |s| drop(s.proxy.env.insert("A".into(), "1".into())), true),
         ("sysctls", |s| s.proxy.sysctls.clear(), true),
+        ("capabilities", |s| s.proxy.capability_drop = BTreeSet::from(["ALL".into()]), true),
         ("stop signal", |s| s.proxy.stop_signal = "SIGTERM".into(), false),
         ("grace period", |s| s.proxy.stop_grace_period = secs(9), false),
         ("health check", |s| s.proxy.health_check = None, false),
@@ -142,7 +143,7 @@ async fn another_use_of_the_same_secrets_is_checked_and_routes_beside_them_are_n
     bench.aim(&sealed(&demo, &both, lines));
     bench.until_in_step().await;
     assert_eq!(bench.checks(), 1);
-    let shop = target("second", &[("demo", &app), ("shop", &app)]);
+    let shop = target("second", &[("demo", &app), ("a-shop-with-a-long-line-of-its-own", &app)]);
     let rotated = SecretMount { id: bench.secret("new").id, name: "new".into(), ..one.clone() };
     for (what, wanted, expected) in [
         ("routes", sealed(&shop, &both, lines), false),
@@ -212,11 +213,13 @@ async fn what_passes_is_rolled_out_and_nothing_of_the_check_is_left() {
     bench.until("status says so", |bench| matches!(bench.status().phase, Phase::Checking { .. })).await;
     bench.until("it is written", |bench| bench.service_writes() == 1).await;
     assert!(started.elapsed() < secs(2), "{:?}", started.elapsed());
+    let written = started.elapsed().as_millis() as u64;
     bench.until_in_step().await;
     let verbs = [Verb::CreateService, Verb::UpdateService, Verb::RemoveService];
     assert_eq!(bench.writes(), verbs, "the proxy is pointed to it before the check goes");
     assert_eq!(bench.counters().checks(Verdict::Passed), 1);
-    assert!(bench.counters().last_check_milliseconds.load(std::sync::atomic::Ordering::Relaxed) > 500);
+    let took = bench.counters().last_check_milliseconds.load(std::sync::atomic::Ordering::Relaxed);
+    assert!((500..=written).contains(&took), "{took} ms of {written} ms");
     assert_eq!(bench.swarm.service_names(), [PROXY]);
     assert_eq!(bench.status().unchecked, None);
 
@@ -347,6 +350,21 @@ async fn proxies_that_were_removed_come_back_without_a_check_of_what_worked() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_removes_the_proxies_overrules_a_rollback_by_hand() {
+    let (mut bench, _, demo) = Bench::serving(checking()).await;
+    let key = bench.secret("key");
+    let second = sealed(&demo, &[&key], "k /run/secrets/key;\n");
+    bench.aim(&second);
+    bench.until_in_step().await;
+    bench.swarm.rollback_service(PROXY).unwrap();
+    bench.until("it is held", |bench| bench.live().2 == 1).await;
+    bench.swarm.remove_service(PROXY).unwrap();
+    bench.until_in_step().await;
+    assert_eq!(bench.live(), (second.bundle.generation(), second.bundle.generation(), 0));
+    assert_eq!(bench.checks(), 2, "what was held is checked before it is all that serves");
+}
+
+#[tokio::test(start_paused = true)]
 async fn words_that_cannot_be_read_change_no_verdict() {
     for fault in [
         Fault::on(Verb::TaskLog).fail(Class::Unavailable),
@@ -363,6 +381,36 @@ async fn words_that_cannot_be_read_change_no_verdict() {
         let Phase::Held { reason, .. } = bench.status().phase else { panic!() };
         assert_eq!(reason, "the check of the files failed: task: non-zero exit (1)");
         assert_eq!(bench.service_writes(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn routes_that_change_all_the_time_keep_no_check_from_ending() {
+    for broken in [false, true] {
+        let (mut bench, app, demo) = Bench::serving(checking()).await;
+        let key = bench.secret("key");
+        if broken {
+            refuse(&bench, "key");
+        }
+        let started = tokio::time::Instant::now();
+        let over = |bench: &Bench| bench.service_writes() > 0 || !bench.holds().is_empty();
+        for number in 0.. {
+            let name = format!("shop-{number}");
+            bench.aim(&sealed(&target("tasks", &[("demo", &app), (&name, &app)]), &[&key], "k /run/secrets/key;\n"));
+            bench.passes_for(Duration::from_millis(400)).await;
+            if over(&bench) {
+                break;
+            }
+            assert!(started.elapsed() < secs(5), "{:?}", bench.status());
+        }
+        assert_eq!((bench.checks(), bench.service_writes()), (1, usize::from(!broken)));
+        assert!(bench.swarm.all_configs().len() <= 9, "{}", bench.swarm.all_configs().len());
+        if broken {
+            assert_eq!(bench.live(), (demo.bundle.generation(), demo.bundle.generation(), 1));
+            continue;
+        }
+        bench.until_in_step().await;
+        assert_eq!(bench.swarm.all_configs().len(), 5, "of those between nothing is left");
     }
 }
 

@@ -107,6 +107,27 @@ async fn a_pause_in_the_middle_of_a_bad_rollout_leaves_it_to_people() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn proxies_that_end_late_during_a_pause_are_taken_back_afterwards() {
+    let (mut bench, app, demo) = Bench::serving_demo().await;
+    bench.aim(&target("late", &[("demo", &app), ("late", &app)]));
+    bench.until_in_step().await;
+    bench.pause("look at it first").await;
+    bench.passes_for(secs(5)).await;
+    for task in bench.swarm.running_tasks(PROXY) {
+        bench.swarm.kill_task(&task.id);
+    }
+    // For longer than they would be watched.
+    bench.passes_for(secs(100)).await;
+    assert!(bench.is_paused());
+    assert_eq!(kinds(&bench, Outcome::Failed), [], "it is told when it can be written down");
+    bench.resume().await;
+    bench
+        .until("the last good is back", |bench| bench.live() == (demo.bundle.generation(), demo.bundle.generation(), 1))
+        .await;
+    assert_eq!(kinds(&bench, Outcome::Failed), [(Kind::Service, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_rollback_by_hand_during_a_pause_is_held_to_afterwards() {
     let (mut bench, app, demo) = Bench::serving_demo().await;
     let bad = target("second", &[("demo", &app), ("shop", &app)]);
@@ -189,6 +210,35 @@ async fn a_retry_ends_the_holds(restart: bool) {
     assert_eq!(bench.live(), (bad.bundle.generation(), bad.bundle.generation(), 0));
     let inventory = inspect(&bench.swarm, &bench.settings).await.unwrap();
     assert_eq!(orders::release(&inventory, &bench.settings, crate::moment::Clock::start().now()), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_again_is_held_for_longer_although_others_served_meanwhile() {
+    for released in [false, true] {
+        let (mut bench, app, _) = Bench::serving_demo().await;
+        bench.break_on("broken");
+        let bad = target("bad", &[("broken", &app), ("demo", &app)]);
+        let without = target("without", &[("demo", &app), ("shop", &app)]);
+        for attempts in 1..=3 {
+            bench.aim(&bad);
+            bench
+                .until("it is held", |bench| bench.status().holds.first().is_some_and(|hold| hold.attempts == attempts))
+                .await;
+            bench.aim(&without);
+            bench.until_in_step().await;
+            if released {
+                bench.release().await;
+            } else {
+                bench.passes_for(secs(700 << (attempts - 1))).await;
+            }
+            bench.passes_for(secs(60)).await;
+            assert_eq!(bench.live().2, 0, "it is due");
+        }
+        bench.restart_later(secs(7 * 60 * 60));
+        bench.until_in_step().await;
+        let configs = bench.swarm.all_configs();
+        assert!(configs.iter().all(|config| !config.labels.contains_key(labels::HELD)), "at last it is forgotten");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -282,20 +332,29 @@ async fn rollouts_are_counted_by_what_they_were_for() {
     bench.until_in_step().await;
     bench.aim(&target("network", &[("demo", &app), ("shop", &shop)]));
     bench.until_in_step().await;
-    let mut tasks = target("tasks", &[("demo", &app), ("shop", &shop)]);
-    let bundle = Arc::make_mut(&mut tasks.bundle);
-    bundle.files.insert("/etc/nginx/routes.conf".into(), model::File::new(b"other tasks".to_vec()));
-    let manifest = Arc::make_mut(&mut bundle.manifest);
-    manifest.generation = Bundle::digest(&bundle.files, &bundle.networks, &bundle.secrets);
-    let published = manifest.services.get_mut(&model::ServiceId::new("id-demo")).unwrap();
-    let contribution = &mut Arc::make_mut(published).contribution;
-    Arc::make_mut(contribution).endpoints.insert("10.0.0.10:8080".parse().unwrap());
-    bench.aim(&tasks);
-    bench.until_in_step().await;
+    let mut changed = target("tasks, then a host", &[("demo", &app), ("shop", &shop)]);
+    let changes: [fn(&mut Contribution); 2] = [
+        |demo| {
+            demo.endpoints.insert("10.0.0.10:8080".parse().unwrap());
+        },
+        |demo| {
+            demo.hosts.insert(Host::parse("more.example.org").unwrap());
+        },
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let bundle = Arc::make_mut(&mut changed.bundle);
+        bundle.files.insert("/etc/nginx/routes.conf".into(), File::new(format!("change {number}").into_bytes()));
+        let manifest = Arc::make_mut(&mut bundle.manifest);
+        manifest.generation = Bundle::digest(&bundle.files, &bundle.networks, &bundle.secrets);
+        let published = manifest.services.get_mut(&ServiceId::new("id-demo")).unwrap();
+        change(Arc::make_mut(&mut Arc::make_mut(published).contribution));
+        bench.aim(&changed);
+        bench.until_in_step().await;
+    }
     bench.settings.proxy.env.insert("A".into(), "1".into());
     // A counter is the process's own: what it counts is not lost, only the process is.
     let counted = kinds(&bench, Outcome::Completed);
-    assert_eq!(counted, [(Kind::First, 1), (Kind::Network, 1), (Kind::Service, 1), (Kind::Tasks, 1)]);
+    assert_eq!(counted, [(Kind::First, 1), (Kind::Network, 1), (Kind::Service, 2), (Kind::Tasks, 1)]);
     bench.restart();
     bench
         .until("the variable is there", |bench| bench.is_in_step() && kinds(bench, Outcome::Completed).len() == 1)

@@ -1,10 +1,15 @@
 //! What people do to the proxy service with their own hands.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use embedded::{Fault, Verb};
 use serde_json::json;
-use swarm::Class;
+use swarm::{Class, UpdateState};
 
+use super::duty::kinds;
 use super::*;
+use crate::Kind;
+use crate::status::Outcome;
 
 fn memory_limit(spec: &Value) -> &Value {
     &spec["TaskTemplate"]["Resources"]["Limits"]["MemoryBytes"]
@@ -19,6 +24,32 @@ async fn a_service_that_was_removed_by_hand_comes_back() {
     bench.aim(&target("all anew", &[]));
     bench.until_in_step().await;
     assert_eq!(bench.writes(), [Verb::CreateService], "its objects are still there");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_known_of_a_service_outlives_its_removal_by_hand() {
+    let (mut bench, app, demo) = Bench::serving_demo().await;
+    bench.break_on("broken");
+    bench.swarm.inject(Fault::on(Verb::LabelConfig).fail(Class::Refused));
+    bench.aim(&target("bad", &[("broken", &app), ("demo", &app)]));
+    bench.until("it is held, in memory alone", |bench| bench.live().2 == 1).await;
+    bench.aim(&demo);
+    bench.until_in_step().await;
+    let last = bench.status().last_rollout;
+    assert!(last.is_some());
+
+    bench.swarm.remove_service(PROXY).unwrap();
+    bench.swarm.inject(Fault::on(Verb::CreateService).once().unanswered());
+    bench.until("it is there again", |bench| bench.swarm.raw(PROXY).is_some()).await;
+    bench.pass().await;
+    assert!(matches!(bench.status().phase, Phase::Rolling { .. }), "{:?}", bench.status());
+    assert_eq!(bench.status().last_rollout, last);
+    let generation = demo.bundle.generation();
+    assert_eq!(bench.live(), (generation, generation, 1), "before it runs: what is good and what is held");
+    bench.until_in_step().await;
+    assert_eq!(bench.live(), (generation, generation, 1));
+    let completed = kinds(&bench, Outcome::Completed);
+    assert!(completed.contains(&(Kind::First, 2)), "made anew, although the answer got lost: {completed:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -57,20 +88,26 @@ async fn what_an_operator_changed_by_hand_stays_for_ever() {
 async fn a_rollback_by_hand_is_not_fought() {
     let swarm = Swarm::new();
     let app = swarm.create_network("app").unwrap();
-    for restart in [false, true] {
+    for (in_the_middle, restart) in [(false, false), (false, true), (true, false), (true, true)] {
         let mut bench = Bench::with(Swarm::new(), settings());
         bench.swarm.create_network("app").unwrap();
         let (first, second) = (target("first", &[]), target("second", &[("demo", &app)]));
         bench.aim(&first);
         bench.until_in_step().await;
         bench.aim(&second);
-        bench.until_in_step().await;
+        if in_the_middle {
+            bench.pass().await;
+        } else {
+            bench.until_in_step().await;
+        }
         bench.swarm.rollback_service(PROXY).unwrap();
         if restart {
             bench.restart();
         }
+        bench.pass().await;
+        assert_eq!(bench.live(), (first.bundle.generation(), first.bundle.generation(), 0), "it is good at once");
         bench.passes_for(secs(4000)).await;
-        assert_eq!(bench.service_writes(), 2, "restart: {restart}");
+        assert_eq!(bench.service_writes(), 2, "in the middle: {in_the_middle}, restart: {restart}");
         assert_eq!(bench.live(), (first.bundle.generation(), first.bundle.generation(), 1));
         let Phase::Held { reason, retry_in_seconds: None, .. } = bench.status().phase else {
             panic!("{:?}", bench.status())
@@ -125,6 +162,10 @@ async fn files_that_were_edited_by_hand_are_put_right() {
         assert_eq!(bench.spec().await, spec);
         assert_eq!(bench.service_writes(), 1 + updates);
     }
+    bench.swarm.clear_calls();
+    bench.passes_for(secs(10)).await;
+    let calls: BTreeSet<Verb> = bench.swarm.calls().iter().map(Call::verb).collect();
+    assert_eq!(calls, BTreeSet::from([Verb::RawService]), "what has worked is not watched again");
 }
 
 #[tokio::test(start_paused = true)]
@@ -147,6 +188,37 @@ async fn an_edit_in_the_middle_of_a_bad_rollout_does_not_lose_the_last_good() {
     assert_eq!(bench.swarm.running_tasks(PROXY).len(), 2);
     // Swarm itself took the edit back with the update that it was in; it is written again with the last good.
     assert_eq!(*memory_limit(&bench.spec().await), json!(1 << 28));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_in_the_middle_of_a_bad_first_rollout_does_not_make_it_good() {
+    // Whether none of its proxies runs, or some do.
+    for (restart, running) in [(false, 0), (false, 1), (true, 0)] {
+        let swarm = Swarm::new();
+        let app = swarm.create_network("app").unwrap();
+        let mut bench = Bench::with(swarm, settings());
+        let started = AtomicUsize::new(0);
+        let broken = move || started.fetch_add(1, Ordering::SeqCst) >= running;
+        bench.swarm.break_when(move |_, _| broken().then(|| "nginx: [emerg] bad".to_owned()));
+        let bad = target("first", &[("bad", &app)]);
+        bench.aim(&bad);
+        bench.passes_for(secs(12)).await;
+        bench
+            .swarm
+            .service_update_raw(PROXY, |spec| {
+                spec["TaskTemplate"]["Resources"] = json!({"Limits": {"MemoryBytes": 1 << 28}});
+            })
+            .unwrap();
+        // The spec before the edit is as bad.
+        let state = |swarm: &Swarm| swarm.raw(PROXY).and_then(|service| Some(service.update?.state));
+        let gave_up = |swarm: &Swarm| state(swarm) == Some(UpdateState::RollbackPaused);
+        bench.swarm.eventually("Swarm goes back and gives up", gave_up).await;
+        if restart {
+            bench.restart();
+        }
+        bench.until("it is held", |bench| bench.live().2 == 1).await;
+        assert_ne!(bench.live().1, bad.bundle.generation());
+    }
 }
 
 #[tokio::test(start_paused = true)]

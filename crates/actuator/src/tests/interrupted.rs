@@ -35,6 +35,24 @@ async fn a_check_that_does_not_move_is_gone_without() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_first_generation_waits_no_longer_for_its_check() {
+    let mut bench = Bench::with(Swarm::new(), checking());
+    let key = bench.secret("key");
+    bench.swarm.set_timing(|timing| timing.prepare = secs(3600));
+    bench.aim(&sealed(&target("first", &[]), &[&key], "k /run/secrets/key;\n"));
+    let started = tokio::time::Instant::now();
+    bench.until("it is written", |bench| bench.service_writes() == 1).await;
+    let took = started.elapsed();
+    assert!(took > secs(60) && took < secs(63), "{took:?}");
+    assert_eq!(bench.counters().checks(Verdict::Skipped), 1, "told once");
+    bench.pass().await;
+    assert!(matches!(bench.status().phase, Phase::Rolling { .. }), "{:?}", bench.status());
+    let unchecked = bench.status().unchecked.expect("status goes on saying it");
+    assert!(unchecked.starts_with("no progress for 60 s: its task"), "{unchecked}");
+    assert_eq!(bench.swarm.service_names(), [PROXY]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_check_that_is_stopped_from_outside_is_gone_without() {
     let (mut bench, ..) = Bench::serving(checking()).await;
     bench.image("nginx:1.30").await;
@@ -114,12 +132,14 @@ async fn a_check_that_cannot_be_removed_keeps_nobody_from_anything() {
     bench.image("nginx:1.30").await;
     bench.until_in_step().await;
     bench.passes_for(secs(60)).await;
-    assert_eq!(refused.hits(), 1, "it is not tried again");
+    bench.swarm.remove_service(PROXY).unwrap();
+    bench.until_in_step().await;
+    assert_eq!(refused.hits(), 1, "it is not tried again, not even when the proxies are made anew");
     assert!(bench.has_check());
     // The next one has no place, but for a fresh process, which tries to remove it once.
     bench.image("nginx:1.31").await;
     bench.until_in_step().await;
-    assert_eq!((refused.hits(), bench.checks(), bench.service_writes()), (2, 1, 2));
+    assert_eq!((refused.hits(), bench.checks(), bench.service_writes()), (2, 1, 3));
     assert_eq!(bench.status().unchecked.as_deref(), Some("the check before cannot be removed"));
     refused.lift();
     bench.restart();

@@ -28,6 +28,8 @@ async fn a_generation_whose_proxies_end_after_swarms_watch_is_taken_back() {
     bench
         .until("the last good is back", |bench| bench.live() == (demo.bundle.generation(), demo.bundle.generation(), 1))
         .await;
+    let failed = bench.status().last_rollout.map(|ended| (ended.outcome, ended.reason));
+    assert_eq!(failed, Some((Outcome::Failed, "late".to_owned())), "it is told by the reason that it was written for");
     bench.until("all run", |bench| matches!(bench.status().phase, Phase::Held { .. })).await;
     bench.passes_for(secs(60)).await;
     assert_eq!(bench.swarm.running_tasks(PROXY).len(), 2);
@@ -49,6 +51,23 @@ async fn a_single_proxy_that_ends_again_and_again_is_found_however_slowly_it_doe
     bench
         .until("the last good is back", |bench| bench.live() == (demo.bundle.generation(), demo.bundle.generation(), 1))
         .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_comes_back_and_refuses_its_proxy_for_a_while_says_nothing_of_the_routes() {
+    let (mut bench, app, _) = Bench::serving_demo().await;
+    let second = target("second", &[("demo", &app), ("shop", &app)]);
+    bench.aim(&second);
+    bench.until_in_step().await;
+    bench.refuse_on("shop");
+    bench.swarm.kill_task(&bench.swarm.running_tasks(PROXY)[0].id.clone());
+    bench.passes_for(secs(20)).await;
+    assert_eq!(bench.swarm.running_tasks(PROXY).len(), 1);
+    bench.swarm.break_nothing();
+    bench.passes_for(secs(60)).await;
+    assert_eq!(bench.live(), (second.bundle.generation(), second.bundle.generation(), 0));
+    assert_eq!(bench.service_writes(), 1);
+    assert_eq!(bench.swarm.running_tasks(PROXY).len(), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -258,7 +258,7 @@ proptest! {
             let needed = needed(&service);
             for config in swarm.configs(&world.bench.settings.instance).await.unwrap() {
                 let held = config.labels.contains_key(model::labels::HELD);
-                assert!(needed.contains(&config.name) || held, "{} is left over", config.name);
+                assert!(needed.contains(&config.name) || held, "{} is left over: {:?}", config.name, config.labels);
             }
             let others = InstanceName::parse("other").unwrap();
             assert_eq!(swarm.configs(&others).await.unwrap().len(), 1);
@@ -381,7 +381,7 @@ proptest! {
             }
             let needed = needed(&swarm.raw(PROXY).unwrap());
             for config in swarm.all_configs() {
-                assert!(needed.contains(&config.name), "{} is left over", config.name);
+                assert!(needed.contains(&config.name), "{} is left over: {:?}", config.name, config.labels);
             }
         });
     }

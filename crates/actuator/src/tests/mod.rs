@@ -9,6 +9,7 @@ mod late;
 mod laws;
 mod loops;
 mod manifests;
+mod patience;
 mod places;
 mod plans;
 
@@ -31,6 +32,8 @@ use crate::settings::{HealthCheck, Port, ProxySettings};
 use crate::{Actuator, Counters, Memory, Outputs, Phase, Plan, Settings, Status, inspect, plan};
 
 const PROXY: &str = "dovetail-proxy";
+
+const NOT_ACTIVE: &str = "cannot create a swarm scoped network when swarm is not active";
 
 fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -90,6 +93,14 @@ pub(crate) fn target(reason: &str, routes: &[(&str, &NetworkId)]) -> Target {
     }
 }
 
+fn three_nodes() -> Swarm {
+    let swarm = Swarm::new();
+    for name in ["node-2", "node-3"] {
+        swarm.add_node(name).unwrap();
+    }
+    swarm
+}
+
 /// One actuator on an embedded Swarm, run pass by pass.
 struct Bench {
     swarm: Swarm,
@@ -124,7 +135,11 @@ impl Bench {
     /// A bench on a swarm of its own whose proxies serve demo on the network app; both are answered with it. The calls so
     /// far are forgotten.
     async fn serving(settings: Settings) -> (Self, NetworkId, Target) {
-        let swarm = Swarm::new();
+        Self::serving_on(Swarm::new(), settings).await
+    }
+
+    /// The same on this swarm.
+    async fn serving_on(swarm: Swarm, settings: Settings) -> (Self, NetworkId, Target) {
         let app = swarm.create_network("app").unwrap();
         let mut bench = Self::with(swarm, settings);
         let demo = target("first", &[("demo", &app)]);
@@ -252,11 +267,18 @@ impl Bench {
     fn break_on(&self, word: &'static str) {
         self.swarm.break_when(move |task, configs| {
             let image = task["ContainerSpec"]["Image"].as_str().is_some_and(|image| image.contains(word));
-            let mounted = configs.mounted(task);
-            let routes = mounted
-                .iter()
-                .any(|(path, data)| path.ends_with("routes.conf") && String::from_utf8_lossy(data).contains(word));
-            (image || routes).then(|| format!("nginx: [emerg] {word}"))
+            (image || routes_hold(word, task, configs)).then(|| format!("nginx: [emerg] {word}"))
         });
     }
+
+    /// Makes nodes refuse tasks whose routes hold a name, as a manager does that has just come back.
+    fn refuse_on(&self, word: &'static str) {
+        self.swarm.refuse_when(move |task, configs| routes_hold(word, task, configs).then(|| NOT_ACTIVE.to_owned()));
+    }
+}
+
+fn routes_hold(word: &str, task: &Value, configs: &embedded::Configs<'_>) -> bool {
+    let mounted = configs.mounted(task);
+    let mut routes = mounted.iter().filter(|(path, _)| path.ends_with("routes.conf"));
+    routes.any(|(_, data)| String::from_utf8_lossy(data).contains(word))
 }

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::settings::{Mode, Publish};
 
 /// The tasks that run what the live spec says.
 fn current(bench: &Bench) -> usize {
@@ -20,17 +21,13 @@ fn node_id(bench: &Bench) -> model::NodeId {
 async fn a_port_that_is_taken_on_one_node_keeps_no_other_node_from_its_routes() {
     // Whichever node it is, and so in whatever order the places are updated.
     for node in ["node-1", "node-2", "node-3"] {
-        let swarm = Swarm::new();
-        for name in ["node-2", "node-3"] {
-            swarm.add_node(name).unwrap();
-        }
+        let swarm = three_nodes();
         let app = swarm.create_network("app").unwrap();
         let taken = format!("node.hostname=={node}");
         swarm.service("squatter").host_port(80).constraint(&taken).create().unwrap();
         swarm.eventually("it runs", |swarm| swarm.running_tasks("squatter").len() == 1).await;
         let mut on_hosts = settings();
-        on_hosts.proxy.mode = crate::settings::Mode::Global;
-        on_hosts.proxy.publish = crate::settings::Publish::Host;
+        (on_hosts.proxy.mode, on_hosts.proxy.publish) = (Mode::Global, Publish::Host);
         let mut bench = Bench::with(swarm, on_hosts);
         let first = target("first", &[]);
         bench.aim(&first);
@@ -62,6 +59,65 @@ async fn a_port_that_is_taken_on_one_node_keeps_no_other_node_from_its_routes() 
         bench.until_in_step().await;
         assert_eq!(current(&bench), 3);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_dies_while_its_proxy_starts_keeps_no_other_from_its_routes() {
+    for (mode, publish) in
+        [(Mode::Replicated(3), Publish::Ingress), (Mode::Global, Publish::Ingress), (Mode::Global, Publish::Host)]
+    {
+        // The first, the second or the last that is updated.
+        for done in 0..3 {
+            a_node_dies_while_its_proxy_starts(mode, publish, done).await;
+        }
+    }
+}
+
+async fn a_node_dies_while_its_proxy_starts(mode: Mode, publish: Publish, done: usize) {
+    let case = format!("{mode:?}, {publish:?}, after {done}");
+    let swarm = Swarm::new();
+    let workers: BTreeMap<_, _> = ["node-2", "node-3"].map(|name| (swarm.add_node(name).unwrap(), name)).into();
+    let mut three = settings();
+    (three.proxy.mode, three.proxy.publish) = (mode, publish);
+    let (mut bench, app, _) = Bench::serving_on(swarm, three).await;
+    bench.swarm.set_timing(|timing| timing.start = secs(5));
+    let starts = |bench: &Bench| {
+        let mut tasks = bench.swarm.tasks_named(PROXY).into_iter();
+        tasks.find(|task| task.state == swarm::TaskState::Starting).map(|task| task.node)
+    };
+    bench.aim(&target("second", &[("demo", &app), ("shop", &app)]));
+    bench.until("one starts", |bench| current(bench) == done && starts(bench).is_some()).await;
+    let node = starts(&bench).and_then(|node| workers.get(&node).copied()).unwrap_or("node-1");
+    bench.swarm.kill_node(node).unwrap();
+    let died = tokio::time::Instant::now();
+    let all = |bench: &Bench| bench.swarm.running_tasks(PROXY).len() == current(bench);
+    bench.until("all others have it", all).await;
+    assert!(died.elapsed() < secs(60), "{case}: {:?}", died.elapsed());
+    bench.passes_for(secs(300)).await;
+    assert_eq!(bench.live().2, 0, "{case}: nothing is held");
+    assert!(bench.is_in_step() && all(&bench), "{case}: {:?}", bench.status());
+    assert!(bench.service_writes() <= 2, "{case}: {}", bench.service_writes());
+    bench.swarm.revive_node(node).unwrap();
+    bench.until_in_step().await;
+    bench.until("it is served there too", |bench| current(bench) == 3).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_port_is_rolled_out_however_long_proxies_take_to_stop() {
+    let mut on_hosts = settings();
+    (on_hosts.proxy.mode, on_hosts.proxy.publish) = (Mode::Global, Publish::Host);
+    let (mut bench, ..) = Bench::serving_on(three_nodes(), on_hosts).await;
+    bench.swarm.set_timing(|timing| timing.stop = secs(25));
+    bench.settings.proxy.ports[0].published = 8080;
+    bench.restart();
+    bench.until("it is written", |bench| bench.service_writes() == 1).await;
+    bench.until_in_step().await;
+    let tasks = bench.swarm.running_tasks(PROXY);
+    let ports: Vec<_> = tasks.iter().map(|task| task.host_ports.get(&80).copied()).collect();
+    assert_eq!(ports, [Some(8080); 3], "it is not in step before all have it");
+    bench.passes_for(secs(60)).await;
+    assert_eq!((bench.service_writes(), bench.status().holds.len()), (1, 0));
+    assert!(bench.is_in_step(), "{:?}", bench.status());
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::checks::with_file;
 use super::*;
 
 /// The plan for people: its phase and its steps, without ids.
@@ -81,6 +82,9 @@ async fn what_cannot_be_brought_about_says_why_and_what_to_do() {
     let mut bench = Bench::new();
     bench.settings.proxy.networks = Some(BTreeSet::from(["edge".to_owned()]));
     let no_network = bench.plan(&target("first", &[])).await;
+    let mut serving = Bench::in_step_with(&target("first", &[])).await;
+    serving.settings.proxy.networks.clone_from(&bench.settings.proxy.networks);
+    assert_eq!(text(&serving.plan(&target("first", &[])).await), text(&no_network), "the same where proxies serve");
 
     let config = swarm::NewConfig {
         name: format!("dovetail.main.web.{}", Digest::of(b"events {}\n").name()),
@@ -102,4 +106,17 @@ async fn what_cannot_be_brought_about_says_why_and_what_to_do() {
         assert_eq!(plan.steps, []);
     }
     insta::assert_snapshot!([text(&no_network), text(&taken), text(&mode)].concat());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_no_config_can_hold_is_impossible_and_nothing_else_is_written() {
+    let bench = Bench::new();
+    for size in [0, swarm::limits::CONFIG_BYTES + 1] {
+        let wanted = with_file(target("first", &[]), "/etc/nginx/routes.conf", &vec![b'#'; size]);
+        let plan = bench.plan(&wanted).await;
+        assert_eq!(plan.steps, []);
+        let Phase::Impossible { reason, .. } = plan.status.phase else { panic!("{:?}", plan.status) };
+        let expected = format!("the file /etc/nginx/routes.conf has {size} bytes, 1 to 511999 are possible");
+        assert_eq!(reason, expected);
+    }
 }

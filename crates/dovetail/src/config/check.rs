@@ -46,8 +46,7 @@ pub fn check(config: &Config) -> Result<(), Impossible> {
             let message = format!("{:?} is the proxy service of the cluster {other} already", cluster.proxy.name.0);
             return Err(at(&["clusters", key, "proxy", "name"], message));
         }
-        check_cluster(config, name, cluster)
-            .map_err(|(keys, message)| at(&[&["clusters", key][..], &keys].concat(), message))?;
+        check_cluster(config, name, cluster).map_err(|(keys, message)| at(&place(key, &keys), message))?;
     }
     Ok(())
 }
@@ -66,4 +65,21 @@ fn check_cluster(config: &Config, name: &Cluster, cluster: &ClusterSettings) -> 
         let first = complaints.into_iter().next().expect("a refusal has a reason");
         (first.field.split('.').collect(), first.message)
     })
+}
+
+/// Where the file has what is complained of: the keys from the top.
+fn place<'a>(cluster: &'a str, keys: &[&'a str]) -> Vec<&'a str> {
+    let below: &[&str] = match keys {
+        // The same for all clusters.
+        ["object_labels"] => return keys.to_vec(),
+        ["poll_interval"] => return vec!["engine", "poll_interval"],
+        // Named by the actuator in its own words.
+        ["proxy", "service_name"] => &["proxy", "name"],
+        ["proxy", "publish"] => &["proxy", "publish_mode"],
+        ["proxy", "networks"] => &["networks"],
+        ["rollout_deadline"] => &["proxy", "update", "deadline"],
+        ["hold_retry"] => &["proxy", "update", "retry_after"],
+        _ => keys,
+    };
+    [&["clusters", cluster], below].concat()
 }

@@ -10,8 +10,8 @@ use model::ClusterName;
 use reconciler::nginx;
 
 use super::{
-    AccessLog, ClusterSettings, Config, ErrorLogLevel, FailureAction, Forwarded, ImagePolicy, Nginx, Parallelism,
-    Proxy, PublishMode, TlsProtocol, UpdateCheck, UpdateOrder, Workers,
+    AccessLog, Capability, ClusterSettings, Config, ErrorLogLevel, FailureAction, Forwarded, ImagePolicy, Nginx,
+    Parallelism, Proxy, PublishMode, TlsProtocol, UpdateCheck, UpdateOrder, Workers,
 };
 
 /// The port that nginx listens on inside its container.
@@ -79,7 +79,8 @@ impl Config {
         actuator.hold_retry = cluster.proxy.update.retry_after.0;
         let service_cluster = cluster.service_cluster.clone();
         let observer = proxies(&actuator.proxy, service_cluster.clone());
-        let reconciler = reconciler::ClusterSettings { service_cluster, nginx, networks };
+        let refused_labels = cluster.refused_labels.iter().map(|label| label.0.clone()).collect();
+        let reconciler = reconciler::ClusterSettings { service_cluster, nginx, networks, refused_labels };
         Ok(ClusterParts { name: name.clone(), reconciler, actuator, observer })
     }
 }
@@ -112,12 +113,7 @@ fn proxies(proxy: &ProxySettings, service_cluster: String) -> observer::Proxies 
 /// When it is no endpoint.
 pub fn engine_endpoint(config: &Config, named: Option<&str>) -> Result<engine::Endpoint, engine::EndpointError> {
     match named {
-        Some(endpoint) => {
-            let directory = std::env::var_os("DOCKER_CERT_PATH").filter(|path| !path.is_empty());
-            let verify = std::env::var_os("DOCKER_TLS_VERIFY").is_some_and(|verify| !verify.is_empty());
-            let tls = directory.filter(|_| verify && !endpoint.starts_with("unix://"));
-            engine::Endpoint::parse(endpoint, tls.map(|path| engine::Tls::in_directory(path.as_ref())))
-        }
+        Some(endpoint) => engine::Endpoint::as_the_client_reads(endpoint),
         None => {
             let tls = config.engine.tls.as_ref().map(|tls| engine::Tls {
                 ca: tls.ca.clone(),
@@ -198,6 +194,8 @@ fn proxy_settings(proxy: &Proxy, nginx: &Nginx) -> ProxySettings {
         start_period: check.start_period.0,
     });
     wanted.sysctls = proxy.sysctls.0.clone();
+    let names = |capabilities: &[Capability]| capabilities.iter().map(|capability| capability.0.clone()).collect();
+    (wanted.capability_drop, wanted.capability_add) = (names(&proxy.cap_drop), names(&proxy.cap_add));
     wanted.labels = proxy.labels.0.clone();
     wanted.container_labels = proxy.container_labels.0.clone();
     wanted.env = proxy.env.0.clone();
@@ -321,7 +319,10 @@ fn nginx_settings(nginx: &Nginx, ports: &super::Ports) -> Result<nginx::Settings
         Ok(()) => Ok(settings),
         Err(invalid) => {
             let first = invalid.into_iter().next().expect("a refusal has a reason");
-            Err((vec!["nginx", first.setting], first.message))
+            let value = serde_json::to_value(nginx).map(|known| known[first.setting].clone()).unwrap_or_default();
+            let message =
+                if value.is_null() { first.message } else { format!("{value} is not possible: {}", first.message) };
+            Err((vec!["nginx", first.setting], message))
         }
     }
 }

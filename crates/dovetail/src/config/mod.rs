@@ -20,9 +20,9 @@ pub use convert::{ClusterParts, engine_endpoint};
 pub use entries::Entries;
 pub use read::{ConfigError, load, parse, read_word, schema};
 pub use scalars::{
-    AccessLog, Claimed, Cluster, ErrorLogLevel, FailureAction, Forwarded, ImagePolicy, Instance, Listen, LogFormat,
-    LogLevel, NginxVersion, Parallelism, Port, PublishMode, Scalar, ServiceName, Size, Span, TlsProtocol, UpdateCheck,
-    UpdateOrder, Whole, Word, Workers,
+    AccessLog, Capability, Claimed, Cluster, ErrorLogLevel, FailureAction, Forwarded, ImagePolicy, Instance, Listen,
+    LogFormat, LogLevel, NginxVersion, Parallelism, Port, PublishMode, RoutingLabel, Scalar, ServiceName, Size, Span,
+    TlsProtocol, UpdateCheck, UpdateOrder, Whole, Word, Workers,
 };
 
 /// The configuration of the Dovetail controller.
@@ -72,7 +72,7 @@ pub struct Engine {
     /// The longest time for one call.
     pub timeout: Span,
     /// How often the cluster's state is read when no event says that something changed. It is stretched to ten
-    /// times the duration of the last reading.
+    /// times the duration of the last complete reading, and to a minute at most.
     pub poll_interval: Span,
 }
 
@@ -117,6 +117,8 @@ pub struct ClusterSettings {
     /// The only networks that the proxies join, by name or id; null: exactly those that published services
     /// need.
     pub networks: Option<Vec<Word>>,
+    /// Routing labels that no service of this cluster may use: a service that does is not routed, and told.
+    pub refused_labels: Vec<RoutingLabel>,
     /// The proxy service.
     pub proxy: Proxy,
     /// nginx in the proxies.
@@ -164,6 +166,11 @@ pub struct Proxy {
     pub health_check: Option<HealthCheck>,
     /// Kernel settings of the container.
     pub sysctls: Entries<String, String>,
+    /// Capabilities to take from the proxies, such as ALL; without any, they have Docker's default.
+    pub cap_drop: Vec<Capability>,
+    /// Capabilities to give them all the same. Started as root, nginx needs CHOWN, SETGID and SETUID, and in some images
+    /// NET_BIND_SERVICE and DAC_OVERRIDE.
+    pub cap_add: Vec<Capability>,
     /// Environment variables.
     pub env: Entries<String, String>,
     /// Labels of the service, beside those of Dovetail.
@@ -190,8 +197,8 @@ pub struct Ports {
 pub struct Update {
     /// Whether `nginx -t` runs on the new files, in one container beside the proxies, before an update; it costs a second
     /// or two. `auto`: when something differs from what works that the generator cannot vouch for (a secret or its use,
-    /// the image, `command`, `env`, `sysctls`, a setting of nginx), and where nothing works yet, if there are secrets;
-    /// `always`: before every update to something new; `never`. What fails is held as a failed update is. A check that
+    /// the image, `command`, `env`, `sysctls`, capabilities, a setting of nginx), and where nothing works yet, if there
+    /// are secrets; `always`: before every update to something new; `never`. What fails is held as a failed update is. A check that
     /// comes to no end, or that the cluster refuses, keeps nothing. With a `command` that does not start nginx itself
     /// there is none.
     pub check: UpdateCheck,
@@ -267,9 +274,10 @@ pub struct Nginx {
     pub read_timeout: Span,
     /// How long an idle client connection is kept.
     pub keepalive_timeout: Span,
-    /// Idle connections kept to each upstream, by each worker.
-    pub upstream_keepalive: Whole<1, 10000>,
-    /// How long an idle connection to an upstream is kept; below 900 s, when IPVS forgets it.
+    /// Idle connections kept to each upstream, by each worker; 0: each request has a connection of its own.
+    pub upstream_keepalive: Whole<0, 10000>,
+    /// How long an idle connection to an upstream is kept; below the time after which applications close it (Node,
+    /// uvicorn and Apache: 5 s), and below 900 s, when IPVS forgets it.
     pub upstream_keepalive_timeout: Span,
     /// Requests on one connection to an upstream before it is closed, so that VIP connections spread.
     pub upstream_keepalive_requests: Whole<1, 1000000>,
@@ -415,6 +423,8 @@ impl Default for Proxy {
             stop_grace_period: Span::seconds(30),
             health_check: Some(HealthCheck::default()),
             sysctls: Entries(BTreeMap::from([("net.ipv4.tcp_keepalive_time".into(), "600".into())])),
+            cap_drop: Vec::new(),
+            cap_add: Vec::new(),
             env: Entries::default(),
             labels: Entries::default(),
             container_labels: Entries::default(),
@@ -471,7 +481,7 @@ impl Default for Nginx {
             read_timeout: Span::seconds(600),
             keepalive_timeout: Span::seconds(75),
             upstream_keepalive: Whole(32),
-            upstream_keepalive_timeout: Span::seconds(60),
+            upstream_keepalive_timeout: Span::seconds(4),
             upstream_keepalive_requests: Whole(1000),
             upstream_keepalive_time: Span::seconds(300),
             upstream_zone_size: Size(64 << 10),

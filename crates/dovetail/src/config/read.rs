@@ -230,6 +230,22 @@ mod tests {
                 "dovetail.yaml:8: clusters.main.proxy.update.check: always needs a command that starts nginx itself, since that is run with -t: use auto or never",
             ),
             (
+                "    nginx:\n      upstream_zone_size: 8k\n",
+                "dovetail.yaml:7: clusters.main.nginx.upstream_zone_size: \"8k\" is not possible: at least 32k",
+            ),
+            (
+                "      update:\n        monitor: 70s\n",
+                "dovetail.yaml:6: clusters.main.proxy.update: delay and monitor together (70s) must be shorter than the deadline of the rollout (60s)",
+            ),
+            (
+                "      constraints: [node.role=manager]\n",
+                "dovetail.yaml:6: clusters.main.proxy.constraints: \"node.role=manager\" is no constraint: write it with == or !=, such as node.role==worker",
+            ),
+            (
+                "    refused_labels: [com.docker.lb.hosts]\n",
+                "dovetail.yaml:6: clusters.main.refused_labels[0]: \"com.docker.lb.hosts\" is not such a label, expected a routing label other than hosts and port, such as com.docker.lb.basic_auth",
+            ),
+            (
                 "    nginx:\n      trusted_proxies:\n        - 10.0.0.0/99\n",
                 "dovetail.yaml:7: clusters.main.nginx.trusted_proxies: \"10.0.0.0/99\" is not possible: an address or a network, such as 10.0.0.0/8 or fd00::/8",
             ),

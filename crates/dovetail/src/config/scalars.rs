@@ -438,14 +438,23 @@ wrapped!(
 wrapped!(
     /// A name that Swarm accepts for a service.
     ServiceName(String),
-    "1 to 63 letters, digits, hyphens, underscores and dots, starting with a letter or digit",
+    "1 to 63 letters, digits, hyphens and underscores, with a letter or digit at both ends",
     |text| {
-        let fits = (1..=63).contains(&text.len())
-            && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
-        if fits { Ok(text.to_owned()) } else { Err("is no name of a service".into()) }
+        if actuator::is_service_name(text) { Ok(text.to_owned()) } else { Err("is no name of a service".into()) }
     },
-    { "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$" }
+    { "type": "string", "pattern": "^[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?$" }
+);
+
+wrapped!(
+    /// A routing label that a service can do without.
+    RoutingLabel(String),
+    "a routing label other than hosts and port, such as com.docker.lb.basic_auth",
+    |text| {
+        let known = model::labels::ROUTING.contains(&text);
+        let needed = [model::labels::HOSTS, model::labels::PORT].contains(&text);
+        if known && !needed { Ok(text.to_owned()) } else { Err("is not such a label".into()) }
+    },
+    { "type": "string", "examples": ["com.docker.lb.basic_auth", "com.docker.lb.max_body_size"] }
 );
 
 wrapped!(
@@ -460,6 +469,23 @@ wrapped!(
         }
     },
     { "type": "string", "minLength": 1, "pattern": "^\\S+$" }
+);
+
+wrapped!(
+    /// A capability of Linux, the way the Engine writes it.
+    Capability(String),
+    "a capability such as NET_BIND_SERVICE, or ALL",
+    |text| {
+        let name = text.to_ascii_uppercase();
+        let name = name.strip_prefix("CAP_").unwrap_or(&name);
+        let fits = (1..=32).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
+        match name {
+            "ALL" => Ok(name.to_owned()),
+            _ if fits => Ok(format!("CAP_{name}")),
+            _ => Err("is no capability".into()),
+        }
+    },
+    { "type": "string", "examples": ["ALL", "NET_BIND_SERVICE"] }
 );
 
 /// The version of nginx in the proxy's image.
@@ -571,6 +597,10 @@ mod tests {
         }
         assert_eq!(NginxVersion::read("1.28").unwrap().to_string(), "1.28.0");
         assert_eq!(Workers::read("auto"), Ok(Workers::Auto));
+        for (text, printed) in [("ALL", "ALL"), ("all", "ALL"), ("NET_RAW", "CAP_NET_RAW"), ("cap_chown", "CAP_CHOWN")]
+        {
+            assert_eq!(Capability::read(text).unwrap().to_string(), printed);
+        }
     }
 
     #[test]
@@ -583,6 +613,9 @@ mod tests {
         }
         for text in ["0", "513", "-1", "many"] {
             assert!(Workers::read(text).is_err(), "{text:?}");
+        }
+        for text in ["", "CAP_", "NET RAW", "NET-RAW", "CAP_9"] {
+            assert!(Capability::read(text).is_err(), "{text:?}");
         }
         for text in ["0", "1001", "-1", "many"] {
             assert!(Parallelism::read(text).is_err(), "{text:?}");

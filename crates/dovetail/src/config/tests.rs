@@ -51,6 +51,13 @@ fn the_defaults_of_nginx_are_those_of_the_renderer() {
 }
 
 #[test]
+fn connections_to_applications_need_not_be_kept() {
+    let yaml = "clusters: {main: {nginx: {upstream_keepalive: 0}}}";
+    let parts = parse("test.yaml", yaml).expect("it is fine").clusters().remove(0);
+    assert_eq!(parts.reconciler.nginx.upstream_keepalive, 0);
+}
+
+#[test]
 fn the_observer_knows_how_many_addresses_the_proxies_take() {
     for (proxy, expected) in [
         ("{}", (Some(2), 1, true)),

@@ -1,4 +1,5 @@
-//! `dovetail demo`: the founding document's story on the embedded Swarm, for machines without root or a dockerd.
+//! `dovetail demo`: the founding document's story on the embedded Swarm, for machines without root or a dockerd; or a
+//! schedule of faults there, under a steady load of requests.
 //!
 //! The operator is the real one, and so is nginx, if there is one on this machine. In memory are the Swarm (crate
 //! `embedded`), the containers of the demo application (HTTP servers in this process) and the ways packets take
@@ -11,15 +12,19 @@
 mod application;
 mod balancer;
 mod checks;
+mod faults;
 mod http;
+mod load;
 mod nginx;
 mod node;
+mod stage;
 mod story;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
+use futures::FutureExt;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -30,13 +35,16 @@ use crate::wire::Operator;
 use checks::{Checks, say};
 use nginx::Nginx;
 use node::Node;
-use story::Story;
+use stage::Stage;
 
 /// The name of the proxy service.
 const PROXY: &str = "dovetail-proxy";
 
+/// A line that no nginx knows.
+const REFUSED: &str = "serve_everything on;";
+
 /// The story ends by itself long before; past this something hangs.
-const LIMIT: Duration = Duration::from_secs(50);
+const LIMIT: Duration = Duration::from_secs(150);
 
 /// Tells the story until it ends or `stop` resolves, prints what was checked, and cleans up.
 ///
@@ -63,23 +71,29 @@ pub async fn run(arguments: &args::Demo, stop: impl Future<Output = ()>) -> Resu
             say("so no request is made; what is checked is what the operator does and what the live files say");
         }
     }
+    if let (Some(_), Err(reason)) = (arguments.faults, &nginx) {
+        bail!("--faults needs an nginx: {reason}");
+    }
     let nginx = nginx.ok();
-    let config = configuration(nginx.as_ref())?;
+    let (config, refused) = (configuration(nginx.as_ref(), "")?, configuration(nginx.as_ref(), REFUSED)?);
     let swarm = quick_swarm();
     let node = Node::start(swarm.clone(), nginx).await?;
     let operator = Running::start(&config, swarm.clone());
 
-    let mut story = Story::new(swarm, config, node, operator);
+    let mut stage = Stage::new(swarm, config, node, operator);
+    let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
+    let (limit, telling) = match arguments.faults {
+        None => (LIMIT, stage.tell().boxed_local()),
+        Some(count) => (faults::REST * (count + 1), stage.endure(count as usize, seed, &refused).boxed_local()),
+    };
     let outcome = tokio::select! {
         () = stop => Err(anyhow!("interrupted; everything was stopped and removed")),
-        told = tokio::time::timeout(LIMIT, story.tell()) => {
-            if told.is_err() {
-                story.checks.note(false, &format!("the story ends within {} s", LIMIT.as_secs()));
-            }
-            Ok(())
-        }
+        told = tokio::time::timeout(limit, telling) => Ok(told.is_ok()),
     };
-    let (checks, real) = story.end().await;
+    if let Ok(false) = outcome {
+        stage.checks.note(false, &format!("it ends within {} s", limit.as_secs()));
+    }
+    let (checks, real) = stage.end().await;
     outcome?;
     print(&checks, real, started.elapsed())
 }
@@ -99,14 +113,14 @@ fn print(checks: &Checks, real: bool, took: Duration) -> Result<()> {
 }
 
 /// Swarm watches new proxies for a moment only: they are tried by requests here.
-fn configuration(nginx: Option<&Nginx>) -> Result<Config> {
+fn configuration(nginx: Option<&Nginx>, raw: &str) -> Result<Config> {
     let version = nginx.map_or_else(|| "1.28.0".to_owned(), |nginx| nginx.version.to_string());
     let text = format!(
         "engine: {{ poll_interval: 1s }}\n\
          admin: {{ listen: 127.0.0.1:0 }}\n\
          clusters:\n  main:\n    proxy:\n      name: {PROXY}\n      image: nginx:{version}\n      update: {{ monitor: 300ms }}\n      \
          health_check: {{ interval: 200ms }}\n    \
-         nginx: {{ version: \"{version}\", worker_processes: 1, worker_connections: 512, worker_rlimit_nofile: 1024 }}\n"
+         nginx: {{ version: \"{version}\", worker_processes: 1, worker_connections: 512, worker_rlimit_nofile: 1024, extra: {{ http: [{raw}] }} }}\n"
     );
     Ok(config::parse("the demo's configuration", &text)?)
 }
@@ -150,5 +164,10 @@ impl Running {
             Ok(error) => error,
             Err(panic) => Some(panic.into()),
         }
+    }
+
+    /// Ends it at once, as SIGKILL does, whatever it is at.
+    fn kill(&self) {
+        self.ended.abort();
     }
 }

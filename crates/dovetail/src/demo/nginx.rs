@@ -68,19 +68,35 @@ impl Nginx {
 
     /// Starts one on these files, and waits until it answers its health check.
     pub async fn start(&self, directory: PathBuf, files: &BTreeMap<String, String>) -> Result<Proxy> {
-        std::fs::create_dir_all(directory.join("dovetail"))?;
-        // Free now, and asked for at once.
-        let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        for (path, text) in files {
-            let Some(path) = path.strip_prefix("/etc/nginx/") else { continue };
-            std::fs::write(directory.join(path), adjusted(text, &directory, address))?;
-        }
+        let address = write(&directory, files)?;
         // Ctrl-C is for us alone: we stop it in order.
         let process = self.command(&directory).process_group(0).kill_on_drop(true).spawn()?;
         let mut proxy = Proxy { nginx: self.clone(), directory, address, process };
         proxy.answers().await?;
         Ok(proxy)
     }
+
+    /// Why it does not take these files, if so: `nginx -t`, for some ten milliseconds.
+    pub fn refuses(&self, directory: &Path, files: &BTreeMap<String, String>) -> Option<String> {
+        let test = || -> Result<Option<String>> {
+            write(directory, files)?;
+            let output = self.command(directory).arg("-t").as_std_mut().stderr(Stdio::piped()).output()?;
+            Ok((!output.status.success()).then(|| String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+        };
+        test().unwrap_or_else(|error| Some(format!("nginx -t cannot be run: {error:#}")))
+    }
+}
+
+/// Writes what lies in `/etc/nginx` to a directory, for an address that is free.
+fn write(directory: &Path, files: &BTreeMap<String, String>) -> Result<SocketAddr> {
+    std::fs::create_dir_all(directory.join("dovetail"))?;
+    // Free now, and asked for at once.
+    let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    for (path, text) in files {
+        let Some(path) = path.strip_prefix("/etc/nginx/") else { continue };
+        std::fs::write(directory.join(path), adjusted(text, directory, address))?;
+    }
+    Ok(address)
 }
 
 /// A running nginx. Dropped, it is told to stop at once.
@@ -95,7 +111,7 @@ pub struct Proxy {
 
 impl Proxy {
     async fn answers(&mut self) -> Result<()> {
-        for _ in 0..100 {
+        for _ in 0..500 {
             if let Some(status) = self.process.try_wait()? {
                 let log = std::fs::read_to_string(self.directory.join("error.log")).unwrap_or_default();
                 bail!("nginx ended with {status}: {}", log.trim());
@@ -110,10 +126,20 @@ impl Proxy {
     }
 
     /// Lets it finish open requests (SIGQUIT, as Swarm does), and waits until it has ended.
-    pub async fn quit(mut self) -> Result<()> {
-        for (signal, patience) in [("quit", 3), ("stop", 3)] {
+    pub async fn quit(self) -> Result<()> {
+        self.end(&["quit", "stop"]).await
+    }
+
+    /// Ends it at once, with all that it is at.
+    pub async fn kill(self) -> Result<()> {
+        self.end(&["stop"]).await
+    }
+
+    /// By one signal after the other, each with three seconds. A master that is killed would leave its workers.
+    async fn end(mut self, signals: &[&str]) -> Result<()> {
+        for signal in signals {
             self.nginx.command(&self.directory).args(["-s", signal]).status().await?;
-            if let Ok(ended) = timeout(Duration::from_secs(patience), self.process.wait()).await {
+            if let Ok(ended) = timeout(Duration::from_secs(3), self.process.wait()).await {
                 ended.context("nginx cannot be waited for")?;
                 return Ok(());
             }

@@ -24,6 +24,9 @@ use super::nginx::{Nginx, Proxy};
 /// How often it looks.
 const INTERVAL: Duration = Duration::from_millis(20);
 
+/// What every proxy has mounted, and nothing else has.
+const MAIN_FILE: &str = "/etc/nginx/nginx.conf";
+
 /// The port of the demo application in the Swarm.
 const PORT: u16 = 8080;
 
@@ -58,10 +61,22 @@ impl Node {
         let mesh = Balancer::start(TcpListener::bind("127.0.0.1:0").await?)?;
         let published = nginx.is_some().then_some(mesh.address);
         let (addresses, trouble, stop) = (Addresses::default(), Arc::default(), CancellationToken::new());
+        let directory =
+            tempfile::Builder::new().prefix("dovetail-demo-").tempdir().context("no temporary directory")?;
+        if let Some(nginx) = &nginx {
+            let (nginx, place) = (nginx.clone(), directory.path().join("test"));
+            // The Swarm sees fail what this nginx refuses: a check of it, or a proxy.
+            swarm.break_when(move |task, configs| {
+                let mounted = configs.mounted(task);
+                let files = mounted.into_iter().map(|(path, data)| (path, String::from_utf8_lossy(&data).into_owned()));
+                let files: BTreeMap<String, String> = files.collect();
+                files.contains_key(MAIN_FILE).then(|| nginx.refuses(&place, &files)).flatten()
+            });
+        }
         let worker = Worker {
             swarm,
             nginx,
-            directory: tempfile::Builder::new().prefix("dovetail-demo-").tempdir().context("no temporary directory")?,
+            directory,
             addresses: addresses.clone(),
             trouble: Arc::clone(&trouble),
             containers: BTreeMap::new(),
@@ -135,11 +150,13 @@ impl Worker {
     async fn look(&mut self) -> Result<()> {
         let mut running: BTreeSet<TaskId> = BTreeSet::new();
         let mut services = BTreeSet::new();
+        let mut failed = BTreeSet::new();
         for name in self.swarm.service_names() {
-            let tasks = self.swarm.tasks_named(&name);
-            let tasks: Vec<&Task> = tasks.iter().filter(|task| runs(task)).collect();
+            let all = self.swarm.tasks_named(&name);
+            let tasks: Vec<&Task> = all.iter().filter(|task| runs(task)).collect();
             running.extend(tasks.iter().map(|task| task.id.clone()));
             if name == PROXY {
+                failed.extend(all.iter().filter(|task| task.state == TaskState::Failed).map(|task| task.id.clone()));
                 self.start_proxies(&tasks).await?;
                 continue;
             }
@@ -157,8 +174,13 @@ impl Worker {
         self.proxies = stay;
         self.mesh.set_targets(self.proxies.values().map(|proxy| proxy.address).collect());
         let leave: BTreeMap<TaskId, Proxy> = leave;
-        for proxy in leave.into_values() {
-            self.leaving.spawn(proxy.quit());
+        for (task, proxy) in leave {
+            // What was killed finishes nothing.
+            let _ = if failed.contains(&task) {
+                self.leaving.spawn(proxy.kill())
+            } else {
+                self.leaving.spawn(proxy.quit())
+            };
         }
         Ok(())
     }

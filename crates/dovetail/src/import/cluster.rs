@@ -64,7 +64,7 @@ impl Draft {
             self.follow(&nginx, NGINX, &below)?;
             self.global_options(&nginx, &name)?;
         }
-        self.grace(&section, &name);
+        self.grace(&section, &name)?;
         self.image(&section, &name)?;
         self.proxy_name(&section, &name)
     }
@@ -123,11 +123,38 @@ impl Draft {
         self.remark(section, item, Outcome::Dropped { reason });
     }
 
-    /// nginx has to be done before Docker kills it.
-    fn grace(&mut self, section: &Section<'_>, cluster: &str) {
+    /// How long a stopping proxy may finish open requests. With hitless updates Interlock's proxies stopped seldom, while
+    /// Dovetail's are replaced at every change of routes: UCP's 5 s would then cut what they did not cut before.
+    fn grace(&mut self, section: &Section<'_>, cluster: &str) -> Result<(), ConfigError> {
         let proxy = ["clusters", cluster, "proxy", "stop_grace_period"];
-        let Some(item) = section.get("ProxyStopGracePeriod") else { return };
-        let Some(grace) = self.span(&proxy) else { return };
+        let Some(item) = section.get("ProxyStopGracePeriod") else { return Ok(()) };
+        let Some(grace) = self.span(&proxy) else { return Ok(()) };
+        let default = crate::config::Proxy::default().stop_grace_period;
+        if grace >= default.0 {
+            return Ok(());
+        }
+        let hitless = match section.get("HitlessServiceUpdate") {
+            Some(item) => values::boolean(item).map_err(|error| section.refuse(item, &error))?,
+            None => false,
+        };
+        if hitless {
+            self.yaml.remove(&proxy);
+            self.remarks.retain(|remark| remark.option != section.path(item.key));
+            let reason = format!(
+                "with HitlessServiceUpdate a change of routes was a reload of nginx, and the period counted only when networks or secrets changed; Dovetail's proxies are replaced at every change of routes, and requests that are longer would be cut: the default is {default}"
+            );
+            self.remark(section, item, Outcome::Dropped { reason });
+            return Ok(());
+        }
+        let reason =
+            format!("requests longer than this are cut at every change of routes; Dovetail's default is {default}");
+        self.take(section, item, &proxy, Reading::Doubtful(json!(Span(grace).to_string()), reason));
+        self.shutdown(section, item, cluster, grace);
+        Ok(())
+    }
+
+    /// nginx has to be done before Docker kills it.
+    fn shutdown(&mut self, section: &Section<'_>, item: &Item<'_>, cluster: &str, grace: Duration) {
         if grace > crate::config::Nginx::default().worker_shutdown_timeout.0 {
             return;
         }

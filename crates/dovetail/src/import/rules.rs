@@ -1,9 +1,9 @@
 //! What becomes of each of Interlock's options: one line an option, in the order in which ours are written.
 
 use super::values::{
-    Reader, access_log, any_text, ciphers, connect_timeout, delay, flag, go_time, grace, header_buffers, kilobytes,
-    lines, nginx_time, port, preferences, protocols, publish_mode, seconds, service_labels, size, stop_signal,
-    target_port, text, texts, whole, workers,
+    Reader, access_log, any_text, ciphers, connect_timeout, delay, flag, go_time, grace, header_buffers,
+    keepalive_timeout, kilobytes, lines, nginx_time, port, preferences, protocols, publish_mode, seconds,
+    service_labels, size, stop_signal, target_port, text, texts, whole, workers,
 };
 
 /// An option of Interlock's.
@@ -96,7 +96,7 @@ pub const NGINX: &[Rule] = &[
     rule("ConnectTimeout", Key("nginx.connect_timeout", connect_timeout)),
     rule("SendTimeout", Key("nginx.send_timeout", seconds)),
     rule("ReadTimeout", Key("nginx.read_timeout", seconds)),
-    rule("KeepaliveTimeout", Key("nginx.keepalive_timeout", nginx_time)),
+    rule("KeepaliveTimeout", Key("nginx.keepalive_timeout", keepalive_timeout)),
     rule("UpstreamZoneSize", Key("nginx.upstream_zone_size", kilobytes)),
     rule("ClientMaxBodySize", Key("nginx.client_max_body_size", size::<0>)),
     rule("ClientBodyBufferSize", Key("nginx.client_body_buffer_size", size::<1024>)),

@@ -145,13 +145,39 @@ pub fn delay(item: &Item<'_>) -> Result<Reading, String> {
 
 /// A length of time in nginx's form: `75`, `75s`, `1h 30m`.
 pub fn nginx_time(item: &Item<'_>) -> Result<Reading, String> {
+    let compact: String = written(item)?.split_whitespace().collect();
+    nginx_span(&compact).ok_or_else(|| "expected a length of time such as 75, 75s or 1h 30m".into())
+}
+
+/// The units of nginx's times, and how many milliseconds each has.
+const UNITS: [(&str, f64); 7] =
+    [("ms", 1.0), ("s", 1e3), ("m", 6e4), ("h", 3.6e6), ("d", 8.64e7), ("w", 6.048e8), ("", 1e3)];
+
+fn nginx_span(text: &str) -> Option<Reading> {
+    let milliseconds = sum_of_units(text, &UNITS).filter(|_| !text.contains('.'))?;
+    Some(span(rounded(milliseconds)))
+}
+
+/// How long an idle client connection is kept. nginx's `keepalive_timeout` takes a second time, which clients are told:
+/// `75s 60s`. Units that fall, as in `1h 30m`, are one time in two words.
+pub fn keepalive_timeout(item: &Item<'_>) -> Result<Reading, String> {
     let written = written(item)?;
-    let compact: String = written.split_whitespace().collect();
-    let units = [("ms", 1.0), ("s", 1e3), ("m", 6e4), ("h", 3.6e6), ("d", 8.64e7), ("w", 6.048e8), ("", 1e3)];
-    match sum_of_units(&compact, &units) {
-        Some(milliseconds) if !compact.contains('.') => Ok(span(rounded(milliseconds))),
-        _ => Err("expected a length of time such as 75, 75s or 1h 30m".into()),
+    let words: Vec<&str> = written.split_whitespace().collect();
+    let [first, second] = words[..] else { return nginx_time(item) };
+    let (Some(read), Some(_)) = (nginx_span(first), nginx_span(second)) else { return nginx_time(item) };
+    let digit = |c: char| c.is_ascii_digit();
+    let last = first.rsplit(digit).next().unwrap_or_default();
+    let next = second.trim_start_matches(digit).split(digit).next().unwrap_or_default();
+    let length = |unit: &str| UNITS.iter().find(|(known, _)| *known == unit).map(|(_, length)| *length);
+    if length(last) > length(next) {
+        return nginx_time(item);
     }
+    Ok(match read {
+        Taken(value) => {
+            Changed(value, "the second of two times is what clients are told, and Dovetail tells nothing".into())
+        }
+        other => other,
+    })
 }
 
 /// An amount of bytes in nginx's form, `512`, `8k` or `32m`, at least so large.

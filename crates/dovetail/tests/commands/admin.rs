@@ -50,7 +50,11 @@ async fn ready_is_not_before_the_first_listing_and_no_more_when_the_engine_is_go
         let (status, body) = json(&router, "/readyz").await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         assert_snapshot!("not_ready", serde_json::to_string_pretty(&body).unwrap());
-        assert_eq!(get(&router, "/api/v1/routes").await, (StatusCode::OK, "[]".into()));
+        for path in ["/api/v1/routes", "/api/v1/services/demo"] {
+            let (status, body) = json(&router, path).await;
+            assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+            assert!(body["error"].as_str().is_some_and(|error| error.contains("not yet read")), "{body}");
+        }
 
         stage.swarm.engine_up();
         in_step(view).await;
@@ -125,6 +129,43 @@ async fn an_engine_that_answers_slowly_is_polled_seldom_and_that_is_not_stale() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn lists_with_gaps_are_no_knowledge_and_one_network_is_no_gap() {
+    let stage = Stage::new();
+    stage.publish_the_founding_documents_services().await;
+    let other = stage.swarm.create_network("other").unwrap().as_str().to_owned();
+    asked(&stage, async |router, view| {
+        in_step(view).await;
+        let unreadable = embedded::Fault::when(move |call| *call == embedded::Call::Network(other.clone()));
+        let unreadable = unreadable.slow(Duration::from_secs(20)).fail(swarm::Class::Unreachable);
+        let unreadable = stage.swarm.inject(unreadable);
+        let held_back = stage.swarm.service("held-back").network("other");
+        held_back.label(model::labels::HOSTS, "held-back.local").label(model::labels::PORT, "80").create().unwrap();
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        for _ in 0..200 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert!(view.readiness().ready, "{:?}", view.readiness());
+        }
+        assert!((3..=4).contains(&unreadable.hits()), "it was asked for {} times", unreadable.hits());
+        unreadable.lift();
+        in_step(view).await;
+
+        let fault = stage.swarm.inject(embedded::Fault::on(embedded::Verb::Tasks).fail(swarm::Class::Unavailable));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let readiness = view.readiness();
+        assert!(!readiness.ready && readiness.stale_since.is_some(), "{readiness:?}");
+        assert!(readiness.age_ms.is_some_and(|age| age > 55_000), "{readiness:?}");
+        assert!(readiness.reasons[0].contains("s old: failed to Tasks"), "{readiness:?}");
+        let samples = parse(&get(&router, "/metrics").await.1);
+        assert!(samples["dovetail_observation_age_seconds"] > 55.0);
+        assert_eq!(samples["dovetail_ready"], 0.0);
+        fault.lift();
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        assert!(view.readiness().ready, "{:?}", view.readiness());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn routes_and_services_are_told_as_json() {
     let stage = Stage::new();
     stage.publish_the_founding_documents_services().await;
@@ -142,13 +183,44 @@ async fn routes_and_services_are_told_as_json() {
 
         let (status, body) = json(&router, "/api/v1/services/nobody").await;
         assert_eq!(status, StatusCode::NOT_FOUND);
-        assert_eq!(body, serde_json::json!({ "error": "no service \"nobody\" asks to be routed" }));
+        let error = "no service \"nobody\" asks to be routed; dovetail explain says whether it exists at all";
+        assert_eq!(body, serde_json::json!({ "error": error }));
 
         for path in ["/", "/api/v1", "/api/v1/services/", "/api/v1/services/a/b"] {
             assert_eq!(get(&router, path).await.0, StatusCode::NOT_FOUND, "{path}");
         }
         let post = Request::post("/api/v1/routes").body(Body::empty()).unwrap();
         assert_eq!(router.clone().call(post).await.unwrap().status(), StatusCode::METHOD_NOT_ALLOWED);
+    })
+    .await;
+}
+
+const MONITORING: &str = include_str!("../../../../docs/monitoring.md");
+
+#[test]
+fn the_guide_names_every_code_and_every_phase() {
+    for word in model::Code::ALL.iter().map(|code| code.as_str()).chain(actuator::Phase::ALL) {
+        assert!(MONITORING.contains(&format!("`{word}`")), "docs/monitoring.md does not name {word}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_look_cannot_know_the_operator_tells() {
+    let stage = Stage::new();
+    stage.publish_the_founding_documents_services().await;
+    let refused = embedded::Fault::on(embedded::Verb::CreateService);
+    let fault = stage.swarm.inject(refused.fail(swarm::Class::Refused));
+    asked(&stage, async |_, view| {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        let told = Ok(view.readiness());
+        let status = dovetail::commands::status(&stage.config, &stage.swarm, &told, false).await.unwrap();
+        assert!(status.starts_with("operator: ready\n"), "{status}");
+        assert!(status.contains("  trouble     failed to CreateService: injected"), "{status}");
+        fault.lift();
+        in_step(view).await;
+        let status =
+            dovetail::commands::status(&stage.config, &stage.swarm, &Ok(view.readiness()), false).await.unwrap();
+        assert!(!status.contains("trouble"), "{status}");
     })
     .await;
 }
@@ -191,6 +263,9 @@ async fn metrics_are_openmetrics_under_the_names_that_dashboards_know() {
         // Without values: they depend on time. What must exist from the start exists in both.
         let names: Vec<String> = after.keys().map(|key| key.replace(env!("CARGO_PKG_VERSION"), "VERSION")).collect();
         assert_snapshot!("metric_names", names.join("\n"));
+        for name in names.iter().filter_map(|name| name.split('{').next()) {
+            assert!(MONITORING.contains(&format!("`{name}`")), "docs/monitoring.md does not name {name}");
+        }
         let first: BTreeSet<&String> = before.keys().collect();
         assert!(first.is_subset(&after.keys().collect()));
 

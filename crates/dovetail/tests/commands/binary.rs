@@ -236,8 +236,13 @@ fn the_operator_waits_for_its_engine_and_ends_on_sigterm_with_0() {
             Command::new("sh").args(["-c", &format!("kill -{signal} {pid}")]).status().expect("there is a shell");
         assert!(sent.success());
         let told = Stopwatch::start();
-        let status = running.process.wait().expect("it ends");
-        assert_eq!(status.code(), Some(0), "after SIG{signal}");
+        let mut status = None;
+        holds_within(Duration::from_secs(20), || {
+            status = running.process.try_wait().expect("it can be waited for");
+            status.is_some()
+        });
+        let status = status.expect("it ends");
+        assert_eq!(status.code(), Some(0), "after SIG{signal}: {status}");
         assert!(told.elapsed() < Duration::from_secs(6), "it took {:?}", told.elapsed());
         let mut rest = String::new();
         running.log.read_to_string(&mut rest).unwrap();

@@ -64,7 +64,7 @@ async fn refused_with_every_problem_at_its_label() {
     let stage = Stage::new();
     stage
         .service("mistaken")
-        .label(labels::HOSTS, "good.local,a;b{},$x,c.local\n")
+        .label(labels::HOSTS, "good.local,a;b{},$x,c\n.local")
         .label(labels::PORT, "80/tcp")
         .label(labels::BACKEND_MODE, "vips")
         .label("com.docker.lb.weight", "3")

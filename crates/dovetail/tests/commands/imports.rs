@@ -108,6 +108,61 @@ fn passwords_are_not_shown() {
 }
 
 #[test]
+fn a_grace_period_that_hitless_updates_made_harmless_is_left_out() {
+    let cluster = |lines: &str| {
+        let imported = imported(&extension(lines));
+        let config = config::parse("dovetail.yaml", &imported.configuration).expect("it is fine");
+        let cluster = config.clusters.0.into_values().next().expect("there is one");
+        let times = [cluster.proxy.stop_grace_period, cluster.nginx.worker_shutdown_timeout];
+        (times.map(|time| time.to_string()), imported.report())
+    };
+    let (times, report) = cluster("ProxyStopGracePeriod = \"5s\"\nHitlessServiceUpdate = true\n");
+    assert_eq!(times, ["30s", "25s"]);
+    assert!(!report.contains("changed:") && !report.contains("kept"), "{report}");
+    assert!(
+        report.contains("ProxyStopGracePeriod (line 2): with HitlessServiceUpdate a change of routes was"),
+        "{report}"
+    );
+
+    // There the proxies stopped at every change, as here.
+    for hitless in ["", "HitlessServiceUpdate = false\n"] {
+        let (times, report) = cluster(&format!("ProxyStopGracePeriod = \"5s\"\n{hitless}"));
+        assert_eq!(times, ["5s", "4s"]);
+        let kept = "ProxyStopGracePeriod = \"5s\": clusters.default.proxy.stop_grace_period; requests longer than this are \
+                    cut at every change of routes; Dovetail's default is 30s";
+        assert!(report.contains(kept), "{report}");
+    }
+    // Whoever chose a longer one has it.
+    let (times, report) = cluster("ProxyStopGracePeriod = \"90s\"\nHitlessServiceUpdate = true\n");
+    assert_eq!(times, ["90s", "25s"]);
+    assert!(!report.contains("ProxyStopGracePeriod"), "{report}");
+}
+
+#[test]
+fn of_two_times_the_first_is_how_long_a_connection_is_kept() {
+    for (written, kept, changed) in [
+        ("75s", "75s", false),
+        ("75s 60s", "75s", true),
+        ("75 60", "75s", true),
+        ("50s 75s", "50s", true),
+        ("30s 1m", "30s", true),
+        ("1m30s 60s", "90s", true),
+        ("1m 30s", "90s", false),
+        ("1m 30", "90s", false),
+    ] {
+        let imported =
+            imported(&extension(&format!("[Extensions.default.Config]\nKeepaliveTimeout = \"{written}\"\n")));
+        let config = config::parse("dovetail.yaml", &imported.configuration).expect("it is fine");
+        let cluster = config.clusters.0.values().next().expect("there is one");
+        assert_eq!(cluster.nginx.keepalive_timeout.to_string(), kept, "{written}");
+        let remarked = imported.remarks.iter().any(|remark| matches!(remark.outcome, Outcome::Changed { .. }));
+        assert_eq!(remarked, changed, "{written}");
+    }
+    let error = refused(&extension("[Extensions.default.Config]\nKeepaliveTimeout = \"75s soon\"\n"));
+    assert!(error.ends_with("expected a length of time such as 75, 75s or 1h 30m"), "{error}");
+}
+
+#[test]
 fn unknown_keys_pass_with_the_nearest_name() {
     let imported =
         imported(&extension("ProxyReplica = 3\nFrobnicate = true\n[Extensions.default.Config]\nuserr = \"a\"\n"));
@@ -182,7 +237,7 @@ fn what_dovetail_refuses_is_said_at_the_line_that_it_came_from() {
         ),
         (
             extension("ProxyConstraints = [\"node.labels.a\"]\n"),
-            "config.toml:2: Extensions.default.ProxyConstraints = [\"node.labels.a\"]: is not possible in Dovetail: clusters.default.proxy.constraints: a constraint compares with == or !=",
+            "config.toml:2: Extensions.default.ProxyConstraints = [\"node.labels.a\"]: is not possible in Dovetail: clusters.default.proxy.constraints: \"node.labels.a\" is no constraint: write it with == or !=, such as node.role==worker",
         ),
         (
             extension("[Extensions.default.Config]\nMaxConnections = 64\nUser = \"a b\"\n"),

@@ -260,6 +260,11 @@ fn options_are_judged_as_the_operator_judges_them() {
         (
             &["hosts: a.local", "port: 80", "ssl_key: k", "timeout: 1h"],
             &["x: z"],
+            vec!["7 no_effect", "7 secret_not_declared", "12 asks_for_nothing"],
+        ),
+        (
+            &["hosts: a.local", "port: 80", "client_ca_cert: k", "timeout: 1h"],
+            &["x: z"],
             vec!["7 inconsistent_options", "7 secret_not_declared", "12 asks_for_nothing"],
         ),
         (

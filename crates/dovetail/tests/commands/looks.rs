@@ -28,7 +28,11 @@ async fn routes(stage: &Stage, as_json: bool) -> String {
 }
 
 async fn status(stage: &Stage, as_json: bool) -> String {
-    steady(&commands::status(&stage.config, &stage.swarm, as_json).await.expect("the cluster can be read"))
+    steady(
+        &commands::status(&stage.config, &stage.swarm, &stage::outside(), as_json)
+            .await
+            .expect("the cluster can be read"),
+    )
 }
 
 #[tokio::test(start_paused = true)]
@@ -232,12 +236,29 @@ async fn an_engine_that_the_operator_would_refuse_is_refused_with_the_same_words
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn proxies_that_no_cluster_has_any_more_are_named() {
+    let mut stage = Stage::new();
+    stage.publish_the_founding_documents_services().await;
+    stage.operate().await;
+    assert!(!status(&stage, false).await.contains("in no cluster"));
+    stage.config = stage::config("{clusters: {main: {proxy: {name: other-proxy}}}}");
+    let renamed = status(&stage, false).await;
+    assert!(
+        renamed.contains("service dovetail-proxy: proxies of this installation that are in no cluster"),
+        "{renamed}"
+    );
+    stage.config = stage::config("{instance: other}");
+    let others = status(&stage, false).await;
+    assert!(!others.contains("in no cluster"), "{others}");
+}
+
 #[test]
 fn a_configuration_is_told_in_a_few_lines() {
     let config = stage::config(
         "instance: blue\nengine:\n  endpoint: tcp://ucp.example.org:443\nclusters:\n  main: {}\n  east:\n    \
          service_cluster: east\n    proxy:\n      name: east-proxy\n      publish_mode: host\n      ports:\n        \
-         http: 80\n        https: 443\n    nginx:\n      proxy_protocol: true\n",
+         http: 80\n        https: 8443\n    nginx:\n      proxy_protocol: true\n",
     );
     assert_snapshot!("check_config", commands::describe(&config, "dovetail.yaml".as_ref()));
 }

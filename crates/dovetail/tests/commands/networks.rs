@@ -9,7 +9,7 @@ use model::labels;
 use swarm::{Class, TaskState};
 use tokio::time::sleep;
 
-use crate::stage::{Stage, steady};
+use crate::stage::{self, Stage, steady};
 
 const PROXY: &str = "dovetail-proxy";
 const MINUTE: Duration = Duration::from_secs(60);
@@ -116,9 +116,9 @@ async fn a_network_that_gets_full_under_the_proxies_is_not_left() {
             assert!(stage.swarm.tasks_named("crowded").iter().any(|task| task.state == TaskState::New), "it is full");
         })
         .await;
-    let status = commands::status(&stage.config, &stage.swarm, false).await.unwrap();
+    let status = commands::status(&stage.config, &stage.swarm, &stage::outside(), false).await.unwrap();
     assert_snapshot!("network_nearly_full_status", steady(&status));
-    let status = commands::status(&stage.config, &stage.swarm, true).await.unwrap();
+    let status = commands::status(&stage.config, &stage.swarm, &stage::outside(), true).await.unwrap();
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
     let small = stage.swarm.network_id("small").unwrap();
     let expected = serde_json::json!({

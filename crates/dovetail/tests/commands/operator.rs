@@ -86,7 +86,8 @@ async fn an_engine_that_is_too_old_or_no_manager_is_refused() {
         ),
         (
             Identity { version: "20.10.24".into(), api: (1, 41), manager: false },
-            "Engine 20.10.24 is not a manager of an active swarm; Dovetail reads services and tasks, which only managers know",
+            "Engine 20.10.24 is not a manager of an active swarm; Dovetail reads services and tasks, which only managers know: \
+             point engine.endpoint or --engine at one, or at UCP",
         ),
     ] {
         let stage = Stage::new();

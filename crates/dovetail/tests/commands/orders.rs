@@ -9,7 +9,7 @@ use model::labels;
 use swarm::Class;
 use tokio::time::sleep;
 
-use crate::stage::{Stage, config, in_step};
+use crate::stage::{self, Stage, config, in_step};
 
 async fn plan(stage: &Stage) -> String {
     commands::plan(&stage.config, &stage.swarm, false).await.unwrap()
@@ -47,8 +47,8 @@ async fn a_paused_cluster_waits_and_says_so_everywhere() {
         let text = plan(&stage).await;
         assert!(text.contains("incident 42); 3 writes wait for dovetail resume"), "{text}");
         assert!(text.contains("  waiting, while it is paused\n    1. create config"), "{text}");
-        let status = commands::status(&stage.config, &stage.swarm, false).await.unwrap();
-        assert!(status.starts_with("cluster main: paused (20"), "{status}");
+        let status = commands::status(&stage.config, &stage.swarm, &stage::outside(), false).await.unwrap();
+        assert!(status.contains("\ncluster main: paused (20"), "{status}");
         let json = commands::plan(&stage.config, &stage.swarm, true).await.unwrap();
         let json: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(json["clusters"][0]["steps"], serde_json::json!([]));

@@ -8,13 +8,13 @@ use dovetail::{commands, orders};
 use model::labels;
 use tokio::time::{Instant, sleep};
 
-use crate::stage::Stage;
+use crate::stage::{self, Stage};
 
 const PROXY: &str = "dovetail-proxy";
 
 /// The verdict on each service, as `dovetail status --json` gives it.
 async fn verdicts(stage: &Stage) -> Vec<(String, String)> {
-    let status = commands::status(&stage.config, &stage.swarm, true).await.unwrap();
+    let status = commands::status(&stage.config, &stage.swarm, &stage::outside(), true).await.unwrap();
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
     let services = status["services"].as_object().unwrap().values();
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
@@ -77,7 +77,7 @@ async fn a_network_without_addresses_keeps_only_its_own_services_out() {
         })
         .await;
     assert!(stage.proxy_version() > before);
-    let status = commands::status(&stage.config, &stage.swarm, false).await.unwrap();
+    let status = commands::status(&stage.config, &stage.swarm, &stage::outside(), false).await.unwrap();
     assert!(status.contains("a network has no address left"), "{status}");
 }
 

@@ -5,10 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dovetail::config::{self, Config};
-use dovetail::view::View;
+use dovetail::view::{Readiness, View};
 use dovetail::wire::Operator;
 use model::labels;
 use tokio::time::{Instant, sleep};
+
+/// What the operator says of itself to a look from elsewhere.
+pub fn outside() -> Result<Readiness, String> {
+    Err("at 127.0.0.1:8717: Connection refused (os error 111)".into())
+}
 
 /// A Swarm with the network `demo`, and the configuration of an operator for it.
 pub struct Stage {

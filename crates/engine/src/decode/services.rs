@@ -35,7 +35,7 @@ pub(crate) fn service(bytes: &[u8]) -> Decoded<Option<Service>> {
         endpoint: Endpoint {
             mode: endpoint_mode,
             vips: vips(endpoint.and_then(|endpoint| endpoint.virtual_ips).unwrap_or_default()).map_err(of)?,
-            host_ports: ports.iter().filter(|port| port.on_node()).map(|port| port.target_port).collect(),
+            host_ports: ports.iter().filter_map(WirePort::on_node).collect(),
         },
         running: service_status
             .map(|status| RunningCount { running: status.running_tasks, desired: status.desired_tasks }),

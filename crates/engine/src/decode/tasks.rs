@@ -10,7 +10,7 @@ use serde_json::Value;
 use swarm::{Attachment, DesiredState, Task, TaskState};
 
 use super::list::item;
-use super::{Decoded, Text, WirePort, address, timestamp};
+use super::{Decoded, Text, WirePort, address, port, timestamp};
 
 /// One after the other of a list of tasks, without their specs, which are most of the answer: those of these services, or
 /// all where none are named.
@@ -151,11 +151,8 @@ pub(super) fn desired(word: &str) -> DesiredState {
 
 /// Where a node publishes the ports of a task.
 fn host_ports(ports: Vec<WirePort>) -> BTreeMap<u16, u16> {
-    let on_node: BTreeSet<(u16, u16)> = ports
-        .iter()
-        .filter(|port| port.on_node() && port.published_port > 0)
-        .map(|port| (port.target_port, port.published_port))
-        .collect();
+    let on_node: BTreeSet<(u16, u16)> =
+        ports.iter().filter_map(|wire| Some((wire.on_node()?, port(wire.published_port)?))).collect();
     // The lowest of several comes last.
     on_node.into_iter().rev().collect()
 }

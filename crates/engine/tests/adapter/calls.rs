@@ -82,25 +82,49 @@ async fn queries_are_what_the_port_says() {
     );
 }
 
+/// An engine that was replaced after it had told its version once: its versions before and after, the one that it then
+/// answers in, and what it says to any other.
+fn replaced(before: Value, after: Value, speaks: &'static str, complaint: &'static str) -> Fake {
+    let asked = AtomicUsize::new(0);
+    Fake::answering_all(move |request| match request.line.as_str() {
+        "GET /version" if asked.fetch_add(1, Ordering::SeqCst) == 0 => ok(before.clone()),
+        "GET /version" => ok(after.clone()),
+        line if line.starts_with(speaks) => ok(json!([])),
+        _ => status(400, complaint),
+    })
+}
+
 #[tokio::test]
 async fn a_newer_engine_is_asked_in_the_oldest_version_it_speaks() {
-    let replaced = AtomicUsize::new(0);
-    let fake = Fake::answering_all(move |request| match request.line.as_str() {
-        "GET /version" if replaced.fetch_add(1, Ordering::SeqCst) == 0 => {
-            ok(json!({"Version": "28.5.2", "ApiVersion": "1.51", "MinAPIVersion": "1.24"}))
-        }
-        "GET /version" => ok(json!({"Version": "29.1.0", "ApiVersion": "1.52", "MinAPIVersion": "1.44"})),
-        line if line.starts_with("GET /v1.44/") => ok(json!([])),
-        _ => status(400, "client version 1.41 is too old. Minimum supported API version is 1.44, please upgrade"),
-    });
+    let fake = replaced(
+        json!({"Version": "28.5.2", "ApiVersion": "1.51", "MinAPIVersion": "1.24"}),
+        json!({"Version": "29.1.0", "ApiVersion": "1.52", "MinAPIVersion": "1.44"}),
+        "GET /v1.44/",
+        "client version 1.41 is too old. Minimum supported API version is 1.44, please upgrade",
+    );
     let engine = patient(&fake);
     // The engine was upgraded between the two: one pass fails, the next one knows.
-    assert_eq!(engine.services().await.unwrap_err().class, Class::Refused);
+    assert_eq!(engine.services().await.unwrap_err().class, Class::Unavailable);
     engine.services().await.unwrap();
     engine.configs(&main_instance()).await.unwrap();
     let lines = fake.lines();
     assert_eq!(lines[0], "GET /v1.41/services?status=true");
     assert!(lines[1..].iter().all(|line| line.starts_with("GET /v1.44/")), "{lines:?}");
+}
+
+#[tokio::test]
+async fn an_engine_that_was_taken_back_is_asked_as_before() {
+    let fake = replaced(
+        json!({"Version": "29.1.0", "ApiVersion": "1.52", "MinAPIVersion": "1.44"}),
+        json!({"Version": "24.0.9", "ApiVersion": "1.43", "MinAPIVersion": "1.12"}),
+        "GET /v1.41/",
+        "client version 1.44 is too new. Maximum supported API version is 1.43",
+    );
+    let engine = patient(&fake);
+    // A network that is asked for meanwhile is not taken for one that may not be seen.
+    let network = engine.network("n1").await.unwrap_err();
+    assert_eq!(network.class, Class::Unavailable);
+    engine.services().await.unwrap();
 }
 
 #[tokio::test]
@@ -280,6 +304,21 @@ async fn a_network_is_absent_only_when_the_cluster_says_so() {
         assert_eq!(engine.network(unknown).await.unwrap_err().class, Class::Unavailable, "{unknown:?}");
     }
     assert!(fake.lines().iter().all(|line| !line.contains("info")));
+}
+
+#[tokio::test]
+async fn a_network_that_is_there_once_there_is_a_leader_again_was_never_absent() {
+    let asked = AtomicUsize::new(0);
+    let fake = Fake::on_socket(move |request| match request.line.split('?').next().unwrap() {
+        // While the leader is being elected, and after.
+        "GET /v1.41/networks/n123" if asked.fetch_add(1, Ordering::SeqCst) == 0 => {
+            refusal(404, "network n123 not found")
+        }
+        "GET /v1.41/networks/n123" => ok(network_json()),
+        "GET /v1.41/services" => ok(json!([])),
+        _ => nothing_else(request),
+    });
+    assert_eq!(patient(&fake).network("n123").await.unwrap().unwrap().name, "app-net");
 }
 
 #[tokio::test]

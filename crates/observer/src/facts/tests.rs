@@ -1,6 +1,7 @@
 use super::*;
 use crate::fixtures::{host_network, ingress, overlay, service, task};
 use crate::request;
+use std::net::IpAddr;
 
 fn lookups() -> Lookups {
     let mut lookups = Lookups::default();
@@ -102,7 +103,7 @@ fn tasks_that_run_and_should_are_endpoints() {
     let Backends::Tasks { tasks, stale: false } = &facts.service.backends else { panic!("{facts:?}") };
     let ids: Vec<&str> = tasks.iter().map(|task| task.id.as_str()).collect();
     assert_eq!(ids, ["web-1", "web-2"]);
-    assert_eq!(tasks[0].addresses[&NetworkId::new("app-id")].to_string(), "10.0.1.11");
+    assert_eq!(tasks[0].addresses.get(&NetworkId::new("app-id")).unwrap().to_string(), "10.0.1.11");
 }
 
 #[test]

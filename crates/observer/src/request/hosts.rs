@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::values::{Path, RedirectTo, number};
-use model::{Code, Host, labels};
+use model::{Code, Host, Problem, labels};
 
-use super::written::{BOOLEAN, List, Written, boolean, trimmed};
+use super::written::{BOOLEAN, List, Written, boolean, parts, trimmed};
 
 /// Unlike elsewhere an empty value is a problem: whether the service asks to be routed must not be a guess.
 pub(super) fn default_backend(written: &mut Written<'_>) -> Option<bool> {
@@ -44,20 +44,17 @@ pub(super) fn context_root_rewrite(written: &mut Written<'_>) -> Option<bool> {
     written.boolean(labels::CONTEXT_ROOT_REWRITE, Code::BadOption)
 }
 
-/// WebSockets work on every path, so that the label changes nothing; a value that means nothing is told.
+/// WebSockets work on every path, so that the label changes nothing, whatever it says; that it means nothing is told.
 pub(super) fn websocket_endpoints(written: &mut Written<'_>) {
-    let list = List {
-        label: labels::WEBSOCKET_ENDPOINTS,
-        separator: ',',
-        code: Code::BadOption,
-        bad_items: "items are no paths",
-        allowed: Path::ALLOWED,
-    };
-    written.items(list, |item| trimmed(item).parse::<Path>().map_err(|_| "is no path".to_owned()));
+    let label = labels::WEBSOCKET_ENDPOINTS;
+    let Some(value) = written.get(label) else { return };
+    if parts(value, ',').any(|item| trimmed(item).parse::<Path>().is_err()) {
+        written.left_out(Code::NoEffect, label, "is no list of paths; WebSockets work on every path", Path::ALLOWED);
+    }
 }
 
-/// Pairs of a source, of which only the host counts, and a target. A source must be one of the service's hosts:
-/// else one service could redirect the requests of another one's.
+/// Pairs of a source, of which only the host counts, and a target. A source that is none of the service's hosts is left
+/// out, as Interlock did: one service cannot redirect the requests of another one's host.
 pub(super) fn redirects(written: &mut Written<'_>, hosts: &BTreeSet<Host>) -> BTreeMap<Host, RedirectTo> {
     let list = List {
         label: labels::REDIRECTS,
@@ -65,19 +62,26 @@ pub(super) fn redirects(written: &mut Written<'_>, hosts: &BTreeSet<Host>) -> BT
         code: Code::BadOption,
         bad_items: "items are no redirects",
         allowed: "pairs of source and target such as http://old.example.org,https://new.example.org, separated by \
-                  semicolons; each source is one of the service's hosts, without a path",
+                  semicolons",
     };
     let mut redirects = BTreeMap::new();
+    let mut odd = Vec::new();
     // A bad host may be the one that is missing here, and is told already.
     let hosts_read = !written.has(Code::BadHost);
     written.items(list, |item| {
         let (source, target) = item.split_once(',').ok_or("is no pair of a source and a target")?;
-        let source = source_host(trimmed(source))?;
+        let (source, path) = source_host(trimmed(source))?;
         let target: RedirectTo = trimmed(target)
             .parse()
             .map_err(|_| format!("the target is not possible; possible is {}", RedirectTo::ALLOWED))?;
         if hosts_read && !hosts.contains(&source) {
-            return Err(format!("its source {source} is not among the service's hosts"));
+            let why = format!("has no effect: its source {source} is not among the service's hosts");
+            odd.push((item.to_owned(), why));
+            return Ok(());
+        }
+        if !path.is_empty() {
+            let why = format!("the path of its source has no effect: all requests for {source} are redirected");
+            odd.push((item.to_owned(), why));
         }
         match redirects.get(&source) {
             Some(other) if *other != target => Err(format!("its source {source} has another target already: {other}")),
@@ -87,18 +91,25 @@ pub(super) fn redirects(written: &mut Written<'_>, hosts: &BTreeSet<Host>) -> BT
             }
         }
     });
+    let allowed = "a source that is one of the service's hosts, without a path";
+    let no_effect = |why: &str, item: &str| Problem::new(Code::NoEffect, why).at(list.label, item).allowed(allowed);
+    written.warn_of(
+        &odd,
+        |(item, why)| no_effect(why, item),
+        |more| no_effect(&format!("{more} more of its items have no effect, wholly or in part"), ""),
+    );
     redirects
 }
 
-/// The host of `http://old.example.org`. Scheme and port are read and not looked at: Interlock matched hosts only.
-/// A path would be a promise that is not kept.
-fn source_host(text: &str) -> Result<Host, String> {
+/// The host of `http://old.example.org`, and the path behind it. Scheme, port and path are read and not looked at:
+/// Interlock matched hosts only.
+fn source_host(text: &str) -> Result<(Host, &str), String> {
     let refused = || "the source is no URL of a host".to_owned();
     let (scheme, rest) = text.split_once("://").ok_or_else(refused)?;
-    if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+    if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) || rest.contains(char::is_control) {
         return Err(refused());
     }
-    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let name = match authority.split_once(':') {
         Some((name, port)) if number::<u16>(port).is_some_and(|port| port > 0) => name,
         Some(_) => return Err(refused()),
@@ -107,5 +118,6 @@ fn source_host(text: &str) -> Result<Host, String> {
     if trimmed(name) != name {
         return Err(refused());
     }
-    Host::parse(name).map_err(|error| format!("the host of the source is not possible: {error}"))
+    let host = Host::parse(name).map_err(|error| format!("the host of the source is not possible: {error}"))?;
+    Ok((host, path))
 }

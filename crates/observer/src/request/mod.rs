@@ -24,7 +24,7 @@ use model::{
     BackendMode, Code, Host, HostOptions, Options, Problem, Request, RouteOptions, ServerOptions, Tls, labels,
 };
 
-use written::{Written, boolean, excerpt};
+use written::{Written, boolean, without_final_break};
 
 /// What a service says of itself, be it in a cluster already or in a file only.
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +93,7 @@ pub fn read<'a>(service: impl Into<Declaration<'a>>) -> Option<Reading> {
     if backend_mode == Some(BackendMode::Vip) && endpoint_mode == swarm::EndpointMode::Dnsrr {
         written.problem(
             Problem::new(Code::VipWithDnsrr, "the service has no virtual address, because its endpoint_mode is dnsrr")
-                .at(labels::BACKEND_MODE, excerpt(&labels[labels::BACKEND_MODE]))
+                .at(labels::BACKEND_MODE, &labels[labels::BACKEND_MODE])
                 .allowed("task, or a service with endpoint_mode vip"),
         );
     }
@@ -163,11 +163,11 @@ fn options(written: &mut Written<'_>, hosts: &BTreeSet<Host>, mode: BackendMode)
 fn misplaced(container_labels: &BTreeMap<String, String>) -> Option<Problem> {
     let wanted = |name: &&str| match container_labels.get(*name) {
         None => false,
-        Some(value) => *name == labels::HOSTS || boolean(value) != Some(false),
+        Some(value) => *name == labels::HOSTS || boolean(without_final_break(value)) != Some(false),
     };
     let name = [labels::HOSTS, labels::DEFAULT_BACKEND].into_iter().find(wanted)?;
     let problem = Problem::new(Code::LabelsOnContainer, "the label is on the containers, where it is not read")
-        .at(name, excerpt(&container_labels[name]))
+        .at(name, &container_labels[name])
         .allowed("labels of the service: deploy.labels in a stack file, --label in docker service create");
     Some(problem)
 }

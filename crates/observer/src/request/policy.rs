@@ -1,6 +1,7 @@
 //! What is demanded of clients and their requests, and who of the servers gets them.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::values::{Cidr, CookieName, RateLimit, SecretName};
@@ -39,7 +40,7 @@ pub(super) fn max_body_size(written: &mut Written<'_>) -> Option<u64> {
 }
 
 /// The networks that `allow` or `deny` names.
-pub(super) fn networks(written: &mut Written<'_>, label: &str) -> Option<BTreeSet<Cidr>> {
+pub(super) fn networks(written: &mut Written<'_>, label: &str) -> Option<Arc<BTreeSet<Cidr>>> {
     written.get(label)?;
     let list = List {
         label,
@@ -54,7 +55,7 @@ pub(super) fn networks(written: &mut Written<'_>, label: &str) -> Option<BTreeSe
         let complaint = format!("names {} networks", networks.len());
         written.refuse(Code::BadOption, label, complaint, list.allowed);
     }
-    Some(networks)
+    Some(networks.into())
 }
 
 pub(super) fn basic_auth(written: &mut Written<'_>) -> Option<SecretName> {

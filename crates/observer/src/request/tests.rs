@@ -63,6 +63,9 @@ fn hosts_are_separated_by_commas_and_trimmed() {
         (" B.local ,\ta.local,", vec!["a.local", "b.local"]),
         ("a.local,A.LOCAL.,a.local", vec!["a.local"]),
         ("*.example.org", vec!["*.example.org"]),
+        // As `>` leaves it in YAML.
+        ("a.local, b.local\n", vec!["a.local", "b.local"]),
+        ("a.local,b.local,\r\n", vec!["a.local", "b.local"]),
     ] {
         let request = asked(&[("hosts", written), ("port", "80")]).unwrap();
         assert_eq!(host_names(&request), expected, "{written:?}");
@@ -73,7 +76,8 @@ fn hosts_are_separated_by_commas_and_trimmed() {
 fn one_bad_host_refuses_the_service_and_each_is_named() {
     for (written, bad) in [
         ("a;b{}", vec!["a;b{}"]),
-        ("demo.local\n", vec!["demo.local\n"]),
+        ("demo.local\n\n", vec!["demo.local\n"]),
+        ("a.local,\nb.local", vec!["\nb.local"]),
         ("good.local,$x,ä.local,also.good", vec!["$x", "ä.local"]),
         ("a.local,,b.local", vec![""]),
         (",a.local", vec![""]),
@@ -111,11 +115,26 @@ fn huge_values_make_bounded_problems() {
 
 #[test]
 fn ports_are_numbers_from_1_to_65535() {
-    for (written, port) in [("80", 80), (" 8080 ", 8080), ("065535", 65535), ("1", 1)] {
+    for (written, port) in [("80", 80), (" 8080 ", 8080), ("065535", 65535), ("1", 1), ("80\n", 80)] {
         assert_eq!(asked(&[("hosts", "a"), ("port", written)]).unwrap().port.get(), port, "{written:?}");
     }
-    for written in ["", "0", "65536", "-1", "+80", "80/tcp", "http", "80\n", "8080;", "８０", "99999999999999999999"]
-    {
+    for written in [
+        "",
+        "0",
+        "65536",
+        "-1",
+        "+80",
+        "80/tcp",
+        "http",
+        "8\n0",
+        "\n80",
+        "80\r",
+        "80\n\n",
+        "\n",
+        "8080;",
+        "８０",
+        "99999999999999999999",
+    ] {
         assert_eq!(codes(&[("hosts", "a"), ("port", written)]), [Code::BadPort], "{written:?}");
     }
     assert_eq!(codes(&[("hosts", "a")]), [Code::MissingPort]);
@@ -128,6 +147,7 @@ fn backend_modes_are_task_and_vip_in_any_case() {
         ("vip", BackendMode::Vip),
         (" VIP ", BackendMode::Vip),
         ("Task", BackendMode::Task),
+        ("vip\r\n", BackendMode::Vip),
     ] {
         assert_eq!(
             asked(&[("hosts", "a"), ("port", "80"), ("backend_mode", written)]).unwrap().backend_mode,
@@ -135,7 +155,7 @@ fn backend_modes_are_task_and_vip_in_any_case() {
             "{written:?}"
         );
     }
-    for written in ["", "default", "vips", "vip;", "vip\n", "task,vip"] {
+    for written in ["", "default", "vips", "vip;", "vip\n ", "vi\np", "\n", "task,vip"] {
         assert_eq!(
             codes(&[("hosts", "a"), ("port", "80"), ("backend_mode", written)]),
             [Code::BadBackendMode],
@@ -146,21 +166,21 @@ fn backend_modes_are_task_and_vip_in_any_case() {
 
 #[test]
 fn booleans_are_gos() {
-    for written in ["1", "t", "T", "TRUE", "true", "True", " true "] {
+    for written in ["1", "t", "T", "TRUE", "true", "True", " true ", "true\n"] {
         assert!(asked(&[("default_backend", written), ("port", "80")]).unwrap().default_backend, "{written:?}");
     }
     for written in ["0", "f", "F", "FALSE", "false", "False"] {
         let request = asked(&[("hosts", "a"), ("default_backend", written), ("port", "80")]).unwrap();
         assert!(!request.default_backend, "{written:?}");
     }
-    for written in ["", "yes", "on", "tRUE", "true;", "2"] {
+    for written in ["", "yes", "on", "tRUE", "true;", "tr\nue", "\n", "2"] {
         assert_eq!(codes(&[("default_backend", written), ("port", "80")]), [Code::BadDefaultBackend], "{written:?}");
     }
 }
 
 #[test]
 fn texts_are_kept_as_written_without_blanks_around() {
-    let labels = [("hosts", "a"), ("port", "80"), ("network", " Demo_Net "), ("service_cluster", " us-east")];
+    let labels = [("hosts", "a"), ("port", "80"), ("network", " Demo_Net "), ("service_cluster", " us-east\n")];
     let request = asked(&labels).unwrap();
     assert_eq!(request.network.as_deref(), Some("Demo_Net"));
     assert_eq!(request.service_cluster, "us-east");
@@ -218,7 +238,7 @@ fn labels_on_the_container_alone_are_a_problem() {
         assert_eq!(problems[0].code, Code::LabelsOnContainer, "{labels:?}");
         assert_eq!(problems[0].value.as_deref(), Some(labels[0].1));
     }
-    for labels in [[("default_backend", "false")], [("port", "80")]] {
+    for labels in [[("default_backend", "false")], [("default_backend", "false\n")], [("port", "80")]] {
         assert_eq!(read(&on_container(&labels)), None, "{labels:?}");
     }
     let mut both = on_container(&[("hosts", "$")]);

@@ -17,26 +17,41 @@ pub(super) fn tls(written: &mut Written<'_>) -> Result<Option<Tls>, Refused> {
     let key = secret(written, labels::SSL_KEY);
     let client_ca = secret(written, labels::CLIENT_CA_CERT);
     let (passthrough, certificate, key, client_ca) = (passthrough?, certificate?, key?, client_ca?);
-    let inconsistent = Code::InconsistentOptions;
-    let Some(certificate) = certificate else {
-        for (label, given) in [(labels::SSL_KEY, key.is_some()), (labels::CLIENT_CA_CERT, client_ca.is_some())] {
+    if passthrough {
+        // Interlock passed over these where a service had moved on to passthrough.
+        for (label, given) in [(labels::SSL_CERT, certificate.is_some()), (labels::SSL_KEY, key.is_some())] {
             if given {
-                written.refuse(inconsistent, label, "has no meaning without ssl_cert", "with ssl_cert, or not at all");
+                let why = "has no effect with ssl_passthrough: TLS ends at the application";
+                written.left_out(Code::NoEffect, label, why, "either ssl_cert or ssl_passthrough");
             }
         }
-        return match (key, client_ca) {
-            (None, None) => Ok(passthrough.then_some(Tls::Passthrough)),
-            _ => Err(Refused),
-        };
-    };
-    if passthrough {
-        let complaint = "TLS cannot be passed on to the application and end at the proxy too";
-        written.refuse(inconsistent, labels::SSL_CERT, complaint, "either ssl_cert or ssl_passthrough");
-        return Err(Refused);
+        demand_no_authority(written, client_ca, "clients cannot be kept out with ssl_passthrough")?;
+        return Ok(Some(Tls::Passthrough));
     }
+    let Some(certificate) = certificate else {
+        if key.is_some() {
+            let why = "has no effect: it is the key of no certificate";
+            written.left_out(Code::NoEffect, labels::SSL_KEY, why, "with ssl_cert");
+        }
+        demand_no_authority(written, client_ca, "has no meaning without ssl_cert")?;
+        return Ok(None);
+    };
     // Without a key of its own the certificate's secret holds both, as in Interlock.
     let key = key.unwrap_or_else(|| certificate.clone());
     Ok(Some(Tls::Terminate { certificate, key, client_ca }))
+}
+
+/// Where clients show no certificates the label cannot be left out: it keeps somebody out.
+fn demand_no_authority(
+    written: &mut Written<'_>,
+    client_ca: Option<SecretName>,
+    complaint: &str,
+) -> Result<(), Refused> {
+    if client_ca.is_none() {
+        return Ok(());
+    }
+    written.refuse(Code::InconsistentOptions, labels::CLIENT_CA_CERT, complaint, "with ssl_cert, or not at all");
+    Err(Refused)
 }
 
 /// Whether plain HTTP is redirected to HTTPS.
@@ -50,12 +65,11 @@ pub(super) fn hsts(written: &mut Written<'_>) -> Option<Hsts> {
 
 /// TLS to the application; `None` if it is not asked for.
 pub(super) fn backend_tls(written: &mut Written<'_>) -> Option<BackendTls> {
-    let asked = written.boolean(labels::SSL_BACKEND, Code::BadOption);
-    let verification = ssl_backend_tls_verify(written);
-    if asked == Some(true) {
-        return Some(verification.unwrap_or(BackendTls::Verified));
+    if written.boolean(labels::SSL_BACKEND, Code::BadOption) == Some(true) {
+        return Some(ssl_backend_tls_verify(written).unwrap_or(BackendTls::Verified));
     }
-    if verification.is_some() {
+    // Whatever it says: Interlock never honoured it, so stacks carry words that nobody has ever noticed.
+    if written.get(labels::SSL_BACKEND_TLS_VERIFY).is_some() {
         let why = "has no effect: without ssl_backend the proxy speaks plain HTTP with the application";
         written.left_out(Code::NoEffect, labels::SSL_BACKEND_TLS_VERIFY, why, "with ssl_backend=true");
     }

@@ -2,7 +2,7 @@
 
 use model::{Code, Problem, labels};
 
-use super::written::{NAMED, Written, excerpt};
+use super::written::Written;
 
 /// How like a known name an unknown one must be for that to be named, from 0 (nothing in common) to 1.
 const ALIKE: f64 = 0.5;
@@ -11,21 +11,27 @@ const ALIKE: f64 = 0.5;
 const LONGEST: usize = 64;
 
 pub(super) fn warn(written: &mut Written<'_>) {
-    let unknown: Vec<&str> = written.names().filter(|name| !labels::ROUTING.contains(name)).collect();
-    for name in unknown.iter().take(NAMED) {
-        let value = written.raw(name).unwrap_or_default();
-        let mut message = "nobody knows this label, so it changes nothing".to_owned();
-        if let Some(known) = nearest(name) {
-            message.push_str("; is it meant to be ");
-            message.push_str(known);
-            message.push('?');
-        }
-        written.warning(Problem::new(Code::UnknownLabel, message).at(&excerpt(name), excerpt(value)));
-    }
-    if let Some(more) = unknown.len().checked_sub(NAMED).filter(|more| *more > 0) {
-        let message = format!("{more} more labels with the prefix {} are known to nobody", labels::PREFIX);
-        written.warning(Problem::new(Code::UnknownLabel, message));
-    }
+    let unknown: Vec<(&str, &str)> = written
+        .names()
+        .filter(|name| !labels::ROUTING.contains(name))
+        .map(|name| (name, written.raw(name).unwrap_or_default()))
+        .collect();
+    written.warn_of(
+        &unknown,
+        |(name, value)| {
+            let mut message = "nobody knows this label, so it changes nothing".to_owned();
+            if let Some(known) = nearest(name) {
+                message.push_str("; is it meant to be ");
+                message.push_str(known);
+                message.push('?');
+            }
+            Problem::new(Code::UnknownLabel, message).at(name, value)
+        },
+        |more| {
+            let message = format!("{more} more labels with the prefix {} are known to nobody", labels::PREFIX);
+            Problem::new(Code::UnknownLabel, message)
+        },
+    );
 }
 
 /// The known name that is most like this one, the first in their order of several.

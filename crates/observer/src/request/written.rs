@@ -6,9 +6,6 @@ use std::str::FromStr;
 use model::values::ValueError;
 use model::{Code, Problem};
 
-/// The longest excerpt of a stranger's value in a problem, in characters: it goes into logs.
-const EXCERPT: usize = 200;
-
 /// So many bad items of one list are named one by one; the rest is counted.
 pub(super) const NAMED: usize = 20;
 
@@ -44,9 +41,9 @@ impl<'a> Written<'a> {
 
     // === Values ===
 
-    /// As written.
+    /// As written, but for a line break at the end.
     pub(super) fn raw(&self, label: &str) -> Option<&'a str> {
-        self.labels.get(label).map(String::as_str)
+        self.labels.get(label).map(|value| without_final_break(value))
     }
 
     /// Without blanks around; empty is the same as absent.
@@ -77,19 +74,18 @@ impl<'a> Written<'a> {
         read
     }
 
-    /// The items of a list of which each reads; bad ones are problems. A separator at the end is forgiven.
+    /// The items of a list of which each reads; bad ones are problems.
     pub(super) fn items<T>(&mut self, list: List<'_>, mut read: impl FnMut(&str) -> Result<T, String>) -> Vec<T> {
         let Some(value) = self.get(list.label) else { return Vec::new() };
-        let value = value.strip_suffix(list.separator).unwrap_or(value);
         let mut items = Vec::new();
         let mut bad = 0;
-        for item in value.split(list.separator) {
+        for item in parts(value, list.separator) {
             match read(item) {
                 Ok(item) => items.push(item),
                 Err(complaint) => {
                     bad += 1;
                     if bad <= NAMED {
-                        let problem = Problem::new(list.code, complaint).at(list.label, excerpt(item));
+                        let problem = Problem::new(list.code, complaint).at(list.label, item);
                         self.problem(problem.allowed(list.allowed));
                     }
                 }
@@ -107,8 +103,18 @@ impl<'a> Written<'a> {
         self.problems.push(problem);
     }
 
-    pub(super) fn warning(&mut self, problem: Problem) {
-        self.warnings.push(problem);
+    /// Warns of many things: of the first one by one, and of the rest by their number.
+    pub(super) fn warn_of<T>(
+        &mut self,
+        things: &[T],
+        each: impl Fn(&T) -> Problem,
+        rest: impl FnOnce(usize) -> Problem,
+    ) {
+        let (named, more) = things.split_at(things.len().min(NAMED));
+        self.warnings.extend(named.iter().map(each));
+        if !more.is_empty() {
+            self.warnings.push(rest(more.len()));
+        }
     }
 
     /// Whether there is a problem of this kind so far.
@@ -118,15 +124,20 @@ impl<'a> Written<'a> {
 
     /// Refuses the whole value of a label.
     pub(super) fn refuse(&mut self, code: Code, label: &str, complaint: impl Into<String>, allowed: &str) {
-        let problem = Problem::new(code, complaint).at(label, excerpt(self.raw(label).unwrap_or_default()));
+        let problem = Problem::new(code, complaint).at(label, self.raw(label).unwrap_or_default());
         self.problem(problem.allowed(allowed));
     }
 
     /// Warns of a label that is left out.
     pub(super) fn left_out(&mut self, code: Code, label: &str, why: &str, allowed: &str) {
-        let problem = Problem::new(code, why).at(label, excerpt(self.raw(label).unwrap_or_default()));
-        self.warning(problem.allowed(allowed));
+        let problem = Problem::new(code, why).at(label, self.raw(label).unwrap_or_default());
+        self.warnings.push(problem.allowed(allowed));
     }
+}
+
+/// The items of a list. A separator at the end is forgiven.
+pub(super) fn parts(value: &str, separator: char) -> impl Iterator<Item = &str> {
+    value.strip_suffix(separator).unwrap_or(value).split(separator)
 }
 
 /// The words that Interlock takes, which are those of Go's `strconv.ParseBool`.
@@ -138,14 +149,13 @@ pub(super) fn boolean(value: &str) -> Option<bool> {
     }
 }
 
+/// YAML's folded and literal scalars (`>`, `|`) end in a line break, which nobody means.
+pub(super) fn without_final_break(value: &str) -> &str {
+    let Some(line) = value.strip_suffix('\n') else { return value };
+    line.strip_suffix('\r').unwrap_or(line)
+}
+
 /// Blanks around a value are forgiven, line breaks are not: the same rule as in [`model::Host::parse`].
 pub(super) fn trimmed(value: &str) -> &str {
     value.trim_matches(|c: char| c == ' ' || c == '\t')
-}
-
-pub(super) fn excerpt(value: &str) -> String {
-    match value.char_indices().nth(EXCERPT) {
-        None => value.to_owned(),
-        Some((end, _)) => format!("{}...", &value[..end]),
-    }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dovetail_observer::Settings;
 use embedded::{Fault, Swarm, Verb};
-use model::labels;
+use model::{Backends, labels};
 use swarm::Class;
 use tokio::time::sleep;
 
@@ -99,6 +99,30 @@ async fn a_stream_that_breaks_at_once_does_not_make_it_spin() {
     }
     let lists = world.made(Verb::Services);
     assert!((10..=45).contains(&lists), "{lists} lists in a minute");
+    let subscriptions = world.made(Verb::Events);
+    assert!((1..=10).contains(&subscriptions), "{subscriptions} subscriptions in a minute");
+    // One stands again before long, and is relied on.
+    swarm.eventually("a subscription", |swarm| swarm.open_event_streams() == 1).await;
+    sleep(Duration::from_secs(70)).await;
+    swarm.clear_calls();
+    swarm.break_event_streams();
+    sleep(SOON).await;
+    assert_eq!(world.made(Verb::Events), 1, "it had lasted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_a_balancer_closes_now_and_then_is_replaced_at_once() {
+    let swarm = new_swarm();
+    let mut world = start(&swarm);
+    world.within(SOON, "an empty answer", |_| true).await;
+    for round in 0..20 {
+        sleep(Duration::from_secs(45)).await;
+        swarm.clear_calls();
+        swarm.end_event_streams();
+        sleep(SOON).await;
+        assert_eq!(world.made(Verb::Events), 1, "round {round}");
+        assert_eq!(swarm.open_event_streams(), 1, "round {round}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -148,4 +172,42 @@ async fn a_slow_engine_is_asked_less_often() {
     let busy = world.made(Verb::Services);
     assert!((20..=56).contains(&busy), "{busy} lists");
     assert!(world.nothing_published());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_ran_into_its_deadline_does_not_make_polls_seldom() {
+    let deadline = Duration::from_secs(20);
+    let swarm = new_swarm();
+    for number in 0..6 {
+        task_mode(&swarm, &format!("task{number}")).create().unwrap();
+    }
+    swarm.settled(LONGEST_RETRY).await;
+    let mut world = start(&swarm);
+    world.within(SOON, "all tasks", |desired| (0..6).all(|n| tasks(desired, &format!("task{n}")) == Some(1))).await;
+    sleep(Duration::from_secs(60)).await;
+    let fault = swarm.inject(Fault::on(Verb::Tasks).once().slow(deadline).fail(Class::Unreachable));
+    world.within(POLL + deadline, "stale tasks", |desired| tasks(desired, "task0").is_none()).await;
+    assert_eq!(fault.hits(), 1);
+    let killed = swarm.running_tasks("task0")[0].id.clone();
+    swarm.kill_task(&killed);
+    world
+        .within(deadline + POLL, "the task is gone", |desired| match &service(desired, "task0").unwrap().backends {
+            Backends::Tasks { tasks, stale } => !stale && tasks.iter().all(|task| task.id != killed),
+            Backends::Vip { .. } | Backends::Unread { .. } => false,
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn polls_are_a_minute_apart_at_most() {
+    let swarm = new_swarm();
+    let mut world = start(&swarm);
+    world.within(SOON, "an empty answer", |_| true).await;
+    swarm.inject(Fault::on(Verb::Services).slow(Duration::from_secs(15)));
+    sleep(Duration::from_secs(75)).await;
+    swarm.clear_calls();
+    sleep(Duration::from_secs(750)).await;
+    let lists = world.made(Verb::Services);
+    assert!((9..=11).contains(&lists), "{lists} lists");
+    assert_eq!(*world.poll_every.borrow(), Duration::from_secs(75), "what is known is as old as that");
 }

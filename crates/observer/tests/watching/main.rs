@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dovetail_observer::{Observer, Settings, ShortCircuits};
+use dovetail_observer::{Completeness, Observer, Settings, ShortCircuits};
 use driver::{Pacing, Reporter, Status};
 use embedded::{ServiceBuilder, Swarm, Verb};
 use model::{Addresses, Backends, Desired, NetworkId, SecretId, Service, labels};
@@ -33,6 +33,8 @@ struct World {
     desired: watch::Receiver<Option<Arc<Desired>>>,
     addresses: watch::Receiver<Arc<BTreeMap<NetworkId, Addresses>>>,
     status: watch::Receiver<Status>,
+    poll_every: watch::Receiver<Duration>,
+    completeness: watch::Receiver<Completeness>,
     short_circuits: Arc<ShortCircuits>,
     stop: CancellationToken,
 }
@@ -57,10 +59,11 @@ fn start(swarm: &Swarm) -> World {
 fn start_with(swarm: &Swarm, settings: Settings) -> World {
     let (observer, desired) = Observer::new(swarm.clone(), settings);
     let (short_circuits, addresses) = (observer.short_circuits(), observer.addresses());
+    let (poll_every, completeness) = (observer.poll_every(), observer.completeness());
     let (reporter, status) = Reporter::new("observer");
     let stop = CancellationToken::new();
     tokio::spawn(driver::run(observer, Pacing::default(), reporter, stop.clone()));
-    World { swarm: swarm.clone(), desired, addresses, status, short_circuits, stop }
+    World { swarm: swarm.clone(), desired, addresses, status, poll_every, completeness, short_circuits, stop }
 }
 
 fn task_mode(swarm: &Swarm, name: &str) -> ServiceBuilder {

@@ -94,6 +94,38 @@ async fn an_unread_network_holds_back_its_service_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_network_that_hangs_delays_nobody_for_long() {
+    let (deadline, three_seconds) = (Duration::from_secs(20), Duration::from_secs(3));
+    let swarm = new_swarm();
+    vip_mode(&swarm, "fine").create().unwrap();
+    swarm.settled(LONGEST_RETRY).await;
+    let mut world = start(&swarm);
+    world.within(SOON, "it runs", |desired| has_run(desired, "fine")).await;
+    let key = swarm.create_network("other").unwrap().as_str().to_owned();
+    let hanging = Fault::when(move |call| *call == Call::Network(key.clone())).slow(deadline);
+    let fault = swarm.inject(hanging.fail(Class::Unreachable));
+    vip_mode(&swarm, "held-back").network("other").create().unwrap();
+    sleep(SOON).await;
+    let mut limit = deadline + three_seconds;
+    for port in 81..=85 {
+        swarm.set_label("fine", labels::PORT, &port.to_string()).unwrap();
+        world
+            .within(limit, "the new port", |desired| {
+                service(desired, "fine").unwrap().asked.as_ref().is_ok_and(|request| request.port.get() == port)
+            })
+            .await;
+        limit = three_seconds;
+        assert!(unread(&world.desired.borrow().clone().unwrap(), "held-back").is_some());
+        sleep(Duration::from_secs(8)).await;
+    }
+    assert_eq!(fault.hits(), 1, "it took long to fail, so nobody waits for it again so soon");
+    assert_eq!(*world.poll_every.borrow(), three_seconds + deadline, "the lists took no time, and it may hang again");
+    assert_eq!(world.completeness.borrow().gap, None, "the lists were complete");
+    fault.lift();
+    world.within(Duration::from_secs(60), "the other one", |desired| has_run(desired, "held-back")).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn how_full_a_network_is_wakes_nobody_but_for_its_edge_before_the_proxies_are_on_it() {
     let swarm = new_swarm();
     let small = swarm.create_network_sized("small", 28).unwrap();

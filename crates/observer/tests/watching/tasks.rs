@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dovetail_observer::Completeness;
 use embedded::{Call, Fault, Verb};
 use model::{Backends, Desired, labels};
 use swarm::{Class, TasksOf};
@@ -115,6 +116,12 @@ async fn a_failing_list_of_tasks_keeps_them_stale_and_recovers() {
         .await;
     sleep(Duration::from_secs(60)).await;
     assert!(world.nothing_published());
+    let Completeness { last, gap } = world.completeness.borrow().clone();
+    assert!(
+        last.is_some_and(|last| last.elapsed() > Duration::from_secs(60)),
+        "a pass with gaps is no complete reading"
+    );
+    assert!(gap.is_some_and(|gap| gap.contains("injected")));
     fault.lift();
     world.within(POLL, "fresh tasks", |desired| (0..6).all(|n| tasks(desired, &format!("task{n}")) == Some(1))).await;
     // A good list without tasks does withdraw.

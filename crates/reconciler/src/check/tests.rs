@@ -128,8 +128,10 @@ fn each_law_is_noticed_when_broken() {
         ),
         (
             |spec| {
-                let long = Arc::make_mut(spec.contributions.get_mut(&ServiceId::new("a")).unwrap());
-                long.hosts = (0..20_000).map(|n| Host::parse(&format!("host-{n}.example.org")).unwrap()).collect();
+                let large = Arc::make_mut(spec.contributions.get_mut(&ServiceId::new("a")).unwrap());
+                let addresses = (0..20_000).map(|n| (std::net::Ipv4Addr::from(0x0a01_0000 + n), 8080).into());
+                large.endpoints = addresses.collect();
+                spec.endpoints.insert("a".into(), Arc::new(large.endpoints.clone()));
             },
             "the group of {a.local} is larger than a file may be",
         ),

@@ -267,6 +267,50 @@ fn a_setup_that_failed_is_left_out_and_the_services_that_came_with_it_are_heard(
 }
 
 #[test]
+fn a_service_that_moves_to_another_network_is_reached_over_the_one_before_until_a_task_is_on_the_new_one() {
+    let served = |mode| contribution("app", "app.local", mode, "n1", "10.0.0.2:8080");
+    let told = |service: Service, mode| {
+        let moving = with(service, |service| {
+            request(service).network = Some("net-n2".into());
+            service.networks = ["n1".into(), "n2".into()].into();
+        });
+        shown(&compile(&desired([moving]), &live(&[("app", served(mode))], vec![]), &settings()))
+    };
+    let tasks = |network: &str, addresses: &[&str]| {
+        told(tasks_service("app", "app.local", network, addresses), BackendMode::Task)
+    };
+    insta::assert_snapshot!(tasks("n1", &["10.0.0.2", "10.0.0.3"]), @r"
+    main on {n1}
+      {app.local} -> app {10.0.0.2:8080, 10.0.0.3:8080}
+    app: routed (2 tasks run)
+      warning network_kept
+    ");
+    insta::assert_snapshot!(tasks("n2", &["10.0.2.2"]), @r"
+    main on {n2}
+      {app.local} -> app {10.0.2.2:8080}
+    app: routed (1 task runs)
+    ");
+    // Nothing runs at all.
+    insta::assert_snapshot!(tasks("n1", &[]), @r"
+    main on {}
+    app: waiting (no task runs)
+    ");
+    // In VIP mode the address on the new network comes a little after the label.
+    let vip = |network: &str, address: &str| told(vip_service("app", "app.local", network, address), BackendMode::Vip);
+    insta::assert_snapshot!(vip("n1", "10.0.0.9"), @r"
+    main on {n1}
+      {app.local} -> app {10.0.0.9:8080}
+    app: routed (a task has run)
+      warning network_kept
+    ");
+    insta::assert_snapshot!(vip("n2", "10.0.2.9"), @r"
+    main on {n2}
+      {app.local} -> app {10.0.2.9:8080}
+    app: routed (a task has run)
+    ");
+}
+
+#[test]
 fn a_cluster_that_is_not_read_has_no_spec_and_others_do() {
     let cluster = |name| ClusterName::parse(name).unwrap();
     let of = |service_cluster: &str, networks: Option<&str>| ClusterSettings {
@@ -308,7 +352,7 @@ fn a_cluster_that_is_not_read_has_no_spec_and_others_do() {
 
 #[test]
 fn a_service_too_large_for_a_file_is_refused_and_its_neighbours_are_not() {
-    let addresses: Vec<String> = (0..10_000).map(|n| format!("10.1.{}.{}", n / 250, n % 250 + 1)).collect();
+    let addresses: Vec<String> = (0..20_000).map(|n| format!("10.1.{}.{}", n / 250, n % 250 + 1)).collect();
     let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
     let services = vec![
         tasks_service("large", "shared.local,large.local", "n1", &addresses),
@@ -492,3 +536,4 @@ fn after_a_failed_join_networks_join_one_at_a_time_and_services_that_move_are_se
 mod laws;
 mod memory;
 mod options;
+mod sizes;

@@ -17,7 +17,9 @@ mod upstreams;
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::values::CookieName;
-use model::{Contribution, File, Files, Group, Host, Options, ProxySpec, Shards, Sticky};
+use model::{BackendTls, Contribution, File, Files, Group, Host, Options, ProxySpec, Route, Shards, Sticky};
+
+pub(crate) use routes::is_redirected;
 
 use super::settings::Settings;
 use crate::difference::Difference;
@@ -40,9 +42,20 @@ pub const HEALTH_PORT: u16 = 8718;
 /// holds on older engines, 500 KiB.
 pub(crate) const PIECE_LIMIT: usize = 400 * 1024;
 
+/// The bytes that one service may need in all groups that it is in: each of them holds its text.
+pub(crate) const SERVICE_LIMIT: usize = 4 * 1024 * 1024;
+
 /// At least the bytes that a service adds to each group that it is in, its hosts and a share of the fixed text
-/// included. The law "a group's text is not larger than the weights of its services" has a test below.
+/// included: several times what they are. It is quickly found out, and where it is too much, [`size`] says what is true. The
+/// law "a group's text is not larger than the weights of its services" has a test below.
 pub(crate) fn weight(contribution: &Contribution) -> usize {
+    let hosts: usize = contribution.hosts.iter().map(|host| "    server_name ;\n".len() + host.as_str().len()).sum();
+    // They stand in both servers, if there are two.
+    weight_without_hosts(contribution) + if contribution.options.is_default() { hosts } else { 2 * hosts }
+}
+
+/// The same where its hosts are not counted.
+pub(crate) fn weight_without_hosts(contribution: &Contribution) -> usize {
     // The fixed text of a group with its longest possible name, which appears five times; a comment has at most
     // 300 characters, of up to four bytes each.
     const FIXED: usize = 1024 + 5 * 264;
@@ -51,16 +64,27 @@ pub(crate) fn weight(contribution: &Contribution) -> usize {
     // A second server for TLS, and a path's two locations in both.
     const OPTIONS: usize = 8 * 1024;
     const NETWORK: usize = "            allow ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255/128;\n".len();
-    let hosts: usize = contribution.hosts.iter().map(|host| "    server_name ;\n".len() + host.as_str().len()).sum();
     let options = if contribution.options.is_default() {
         // Another service of the host may bring TLS, and with it a second location.
         256
     } else {
         let Options { route, .. } = &contribution.options;
         let networks = route.allow.iter().chain(&route.deny).map(|networks| networks.len()).sum::<usize>();
-        OPTIONS + hosts + 4 * networks * NETWORK
+        OPTIONS + 4 * networks * NETWORK
     };
-    FIXED + COMMENT + hosts + options + contribution.endpoints.len() * ENDPOINT
+    FIXED + COMMENT + options + contribution.endpoints.len() * ENDPOINT
+}
+
+/// The bytes that a group needs in one file: in the one where it needs most, and as if TLS were passed through for somebody,
+/// which takes more and may come at any time.
+pub(crate) fn size(group: &Group, spec: &ProxySpec, settings: &Settings) -> usize {
+    let layout = Layout { settings, passthrough: true };
+    let routes = match group.hosts.is_empty() {
+        true => routes::default_text(spec, &layout),
+        false => routes::group_text(group, spec, &layout),
+    };
+    let streams = [streams::upstream_text(group, spec, settings), streams::names_text(group)];
+    streams.into_iter().flatten().chain([routes]).map(|text| text.len()).max().unwrap_or_default()
 }
 
 /// The text of every file, by its path.
@@ -83,6 +107,8 @@ pub(crate) struct Rendered {
     routes: Shards<String>,
     upstreams: Shards<String>,
     names: Shards<String>,
+    /// The tables of sticky cookies, by the cookies' names.
+    cookies: Shards<String>,
     files: Files,
 }
 
@@ -96,6 +122,7 @@ impl Rendered {
             routes: Shards::new(PIECE_LIMIT),
             upstreams: Shards::new(PIECE_LIMIT),
             names: Shards::new(PIECE_LIMIT),
+            cookies: Shards::new(PIECE_LIMIT),
             files: Files::new(),
         }
     }
@@ -117,7 +144,7 @@ impl Rendered {
         let nothing = ProxySpec::empty(spec.cluster.clone());
         if moves {
             // The listeners move, and they stand in every text.
-            for texts in [&mut self.routes, &mut self.upstreams, &mut self.names] {
+            for texts in [&mut self.routes, &mut self.upstreams, &mut self.names, &mut self.cookies] {
                 *texts = Shards::new(PIECE_LIMIT);
             }
             self.files = Files::new();
@@ -144,12 +171,17 @@ impl Rendered {
                 put(&mut self.names, key, group.and_then(streams::names_text));
             }
         }
+        for cookie in groups.values().flat_map(|(before, now)| [*before, *now]).flatten().flat_map(cookies) {
+            let stays = self.overview.cookies.contains(cookie);
+            put(&mut self.cookies, cookie.as_str(), stays.then(|| upstreams::cookie_text(cookie)));
+        }
         let main = main::text(spec, &self.overview, &layout);
         save(&mut self.files, MAIN_FILE, Some(main));
         for (texts, name, extension) in [
             (&mut self.routes, "routes", "conf"),
             (&mut self.upstreams, "streams", "conf"),
             (&mut self.names, "passthrough", "map"),
+            (&mut self.cookies, "cookies", "conf"),
         ] {
             for (prefix, texts) in texts.changes() {
                 let suffix = if prefix.is_empty() { prefix } else { format!("-{prefix}") };
@@ -199,6 +231,8 @@ struct Overview {
     cookies: Tally<CookieName>,
     /// The groups that have TLS passed through.
     passed: usize,
+    /// The routes whose applications have to show a certificate that is of somebody known.
+    verified: usize,
 }
 
 /// How many hosts there are, and how long they are.
@@ -236,20 +270,31 @@ impl Overview {
         if group.tls.is_some() {
             self.tls.change(&group.hosts, turn);
         }
-        for route in &group.routes {
-            if let Some(Sticky::Cookie(cookie)) = &route.options.sticky {
-                match turn {
-                    Turn::Comes => drop(self.cookies.add(cookie.clone())),
-                    Turn::Goes => drop(self.cookies.remove(cookie)),
-                }
+        for cookie in cookies(group) {
+            match turn {
+                Turn::Comes => drop(self.cookies.add(cookie.clone())),
+                Turn::Goes => drop(self.cookies.remove(cookie)),
             }
         }
         let passed = usize::from(!group.passthrough.is_empty());
-        match turn {
-            Turn::Comes => self.passed += passed,
-            Turn::Goes => self.passed -= passed,
+        let is_verified = |route: &&Route| route.options.backend_tls == Some(BackendTls::Verified);
+        let verified = group.routes.iter().filter(is_verified).count();
+        let counts = [(&mut self.passed, passed), (&mut self.verified, verified)];
+        for (count, change) in counts {
+            match turn {
+                Turn::Comes => *count += change,
+                Turn::Goes => *count -= change,
+            }
         }
     }
+}
+
+/// The cookies by which clients of a group stay at one server.
+fn cookies(group: &Group) -> impl Iterator<Item = &CookieName> {
+    group.routes.iter().filter_map(|route| match &route.options.sticky {
+        Some(Sticky::Cookie(cookie)) => Some(cookie),
+        Some(Sticky::ClientAddress) | None => None,
+    })
 }
 
 #[cfg(test)]

@@ -73,7 +73,9 @@ pub struct Settings {
     pub keepalive_timeout: Duration,
     /// Idle connections that one worker keeps to one upstream; 0: none.
     pub upstream_keepalive: u32,
-    /// How long such a connection is kept. Below 900 s, when IPVS forgets an idle flow.
+    /// How long such a connection is kept. Below 5 s, when Node, uvicorn and Apache close an idle one: a request that is
+    /// sent into a closing connection fails, and is not sent again unless it is safe to repeat. And below 900 s, when IPVS
+    /// forgets an idle flow.
     pub upstream_keepalive_timeout: Duration,
     /// After so many requests it is closed: behind a VIP, only a new connection can reach another task.
     pub upstream_keepalive_requests: u32,
@@ -211,7 +213,7 @@ impl Default for Settings {
             read_timeout: Duration::from_secs(600),
             keepalive_timeout: Duration::from_secs(75),
             upstream_keepalive: 32,
-            upstream_keepalive_timeout: Duration::from_secs(60),
+            upstream_keepalive_timeout: Duration::from_secs(4),
             upstream_keepalive_requests: 1000,
             upstream_keepalive_time: Duration::from_secs(300),
             upstream_zone_size: 64 * 1024,
@@ -308,6 +310,12 @@ mod tests {
     #[test]
     fn the_defaults_are_possible() {
         assert_eq!(Settings::default().check(), Ok(()));
+    }
+
+    /// Node, uvicorn and Apache close a connection that is idle for 5 s, and a request that is under way then is lost.
+    #[test]
+    fn idle_connections_to_upstreams_are_closed_before_applications_do() {
+        assert!(Settings::default().upstream_keepalive_timeout < Duration::from_secs(5));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::values::{Cidr, Hsts, Path, RateLimit, RedirectTo, SecretName};
@@ -55,12 +56,12 @@ fn any_host_options() -> impl Strategy<Value = HostOptions> {
     })
 }
 
-fn any_networks() -> impl Strategy<Value = BTreeSet<Cidr>> {
+fn any_networks() -> impl Strategy<Value = Arc<BTreeSet<Cidr>>> {
     let network = (any::<IpAddr>(), 0..=128_u8).prop_map(|(address, length)| {
         let length = if address.is_ipv4() { length.min(32) } else { length };
         format!("{address}/{length}").parse().unwrap()
     });
-    prop::collection::btree_set(network, 0..40)
+    prop::collection::btree_set(network, 0..40).prop_map(Arc::new)
 }
 
 fn any_route_options() -> impl Strategy<Value = RouteOptions> {

@@ -64,6 +64,20 @@ fn nginx_accepts_long_names_strange_names_and_many_of_them() {
     accepted("5000 hosts", &[service("hosts", &hosts.join(","), BackendMode::Vip, &one, 80)], &settings);
 }
 
+#[test]
+fn nginx_starts_although_it_cannot_hold_many_names_with_one_hash() {
+    let settings = nginx::Settings::default();
+    let service = |name: &str, hosts: &str| service(name, hosts, BackendMode::Vip, &[FIRST], 80);
+    let word = |n: u32| (0..11).map(|bit| if n >> bit & 1 == 0 { "an" } else { "c0" }).collect::<String>();
+    for (before, after) in [("", ""), ("*.", ""), ("*.a.", ".local")] {
+        let hosts = |count| (0..count).map(|n| format!("{before}{}{after}", word(n))).collect::<Vec<_>>().join(",");
+        accepted("too many", &[service("many", &hosts(2048)), service("other", "other.local")], &settings);
+        let most = Files::write(&[service("most", &hosts(31)), service("one-more", "other.local")], &settings, &[]);
+        assert!(most.text("dovetail/routes.conf").contains(&word(30)));
+        most.assert_accepted("as many as are let in");
+    }
+}
+
 /// Several services with options of every kind, on hosts of each other's.
 fn any_services() -> impl Strategy<Value = Vec<Service>> {
     let hosts = prop::sample::subsequence(HOSTS.to_vec(), 0..=3);

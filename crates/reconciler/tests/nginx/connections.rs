@@ -55,4 +55,10 @@ async fn connections_to_upstreams_are_kept() {
         assert_eq!(proxy.get("app.local", "/ping").await.status, 200);
     }
     assert_eq!(backend.connections.load(Ordering::SeqCst), 1 + 4);
+
+    let proxy = Proxy::start(&services, nginx::Settings { upstream_keepalive: 0, ..nginx::Settings::default() }).await;
+    for _ in 0..5 {
+        assert_eq!(proxy.get("app.local", "/ping").await.status, 200);
+    }
+    assert_eq!(backend.connections.load(Ordering::SeqCst), 1 + 4 + 5);
 }

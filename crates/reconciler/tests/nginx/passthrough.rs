@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use dovetail_reconciler::nginx;
 use model::{BackendMode, Options, Service, Sticky, Tls};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
 
 use crate::support::{Authority, Backend, Client, FIRST, Proxy, SECOND, accepted, exchange, get, service, with};
 use crate::tls::terminated;
@@ -65,6 +67,31 @@ async fn an_application_shows_its_own_certificate_beside_hosts_whose_tls_ends_he
     assert!(proxy.connect_tls(&client, "PASSED.local").await.is_ok(), "names have no case");
     // Not for the wrong certificate: a client that shares it over HTTP/2 is sent to a connection of its own.
     assert_eq!(proxy.get_tls_as(&client, "ours.local", "passed.local", "/").await.status, 421);
+}
+
+#[tokio::test]
+async fn a_timeout_holds_over_tls_beside_a_service_that_is_passed_through() {
+    let authority = Authority::new();
+    let (theirs, ours) = (authority.issue(&["passed.local"]), authority.issue(&["ours.local"]));
+    let (passing, ending) = (Backend::with_tls(&theirs).await, Backend::start().await);
+    let patient = |options: &mut Options| {
+        terminated("ours")(options);
+        options.route.timeout = Some(Duration::from_millis(1500));
+    };
+    let services = [
+        with(app("passed", "passed.local", &passing), passed),
+        with(service("ours", "ours.local", BackendMode::Vip, &[FIRST], ending.port), patient),
+    ];
+    let secrets = [("ours.cert", ours.certificate_pem()), ("ours.key", &ours.key_pem())];
+    let settings = nginx::Settings { read_timeout: Duration::from_millis(500), ..nginx::Settings::default() };
+    let proxy = Proxy::with_secrets(&services, settings, &secrets).await;
+    let client = Client::trusting(&authority);
+    let mut stream = proxy.connect_tls(&client, "ours.local").await.unwrap();
+    // Not cut on the way, where nobody would be told anything.
+    assert_eq!(exchange(&mut stream, &get("ours.local", "/never", "")).await.status, 504);
+    // What is passed on is bounded as before.
+    let mut stream = proxy.connect_tls(&client, "passed.local").await.unwrap();
+    assert_eq!(timeout(Duration::from_secs(20), stream.read(&mut [0; 1])).await.expect("an end").unwrap_or(0), 0);
 }
 
 #[tokio::test]

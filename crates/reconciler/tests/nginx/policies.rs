@@ -1,6 +1,7 @@
 //! What is demanded of clients, and of applications.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dovetail_reconciler::nginx::{self, AdminLine, ExtraLines};
@@ -13,8 +14,8 @@ fn app(name: &str, backend: &Backend) -> Service {
     service(name, &format!("{name}.local"), BackendMode::Vip, &[FIRST], backend.port)
 }
 
-fn networks(networks: &[&str]) -> Option<BTreeSet<Cidr>> {
-    Some(networks.iter().map(|network| network.parse().unwrap()).collect())
+fn networks(networks: &[&str]) -> Option<Arc<BTreeSet<Cidr>>> {
+    Some(networks.iter().map(|network| network.parse().unwrap()).collect::<BTreeSet<_>>().into())
 }
 
 #[tokio::test]
@@ -66,7 +67,7 @@ async fn clients_are_let_in_by_their_address() {
             options.route.allow = networks(&["192.0.2.0/24"]);
             options.route.deny = networks(&["192.0.2.7"]);
         }),
-        with(app("nobody", &backend), |options| options.route.allow = Some(BTreeSet::new())),
+        with(app("nobody", &backend), |options| options.route.allow = Some(BTreeSet::new().into())),
         with(app("path", &backend), |options| {
             options.context_root = "/app".parse().unwrap();
             options.route.deny = networks(&["192.0.2.7"]);
@@ -162,7 +163,7 @@ async fn of_two_services_on_a_path_the_older_one_s_options_count() {
     let services = [
         limited("young", 2, |options| {
             options.route.max_body_size = Some(10);
-            options.route.allow = Some(BTreeSet::new());
+            options.route.allow = Some(BTreeSet::new().into());
         }),
         limited("old", 1, |options| options.route.max_body_size = Some(20)),
         limited("elsewhere", 0, |options| {

@@ -105,11 +105,13 @@ async fn the_same_address_leads_to_the_same_task() {
 
 #[test]
 fn nginx_accepts_many_sticky_services() {
-    let services: Vec<Service> = (0..3000)
-        .map(|n| {
-            let hosts = format!("host-{n}.example.org");
-            by_cookie(service(&format!("s{n}"), &hosts, BackendMode::Task, &[FIRST, SECOND], 80), "session")
-        })
-        .collect();
-    accepted("3000 sticky services", &services, &nginx::Settings::default());
+    let services = |cookie: &dyn Fn(u32) -> String| -> Vec<Service> {
+        let one =
+            |n| service(&format!("s{n}"), &format!("host-{n}.example.org"), BackendMode::Task, &[FIRST, SECOND], 80);
+        (0..3000).map(|n| by_cookie(one(n), &cookie(n))).collect()
+    };
+    let settings = nginx::Settings::default();
+    accepted("3000 sticky services", &services(&|_| "session".to_owned()), &settings);
+    // More than one file holds.
+    accepted("3000 cookies", &services(&|n| format!("{n:0128}")), &settings);
 }

@@ -84,17 +84,20 @@ fn what_a_service_need_not_have_may_be_missing_or_null() {
 
 #[test]
 fn ports_on_nodes_are_told_from_those_of_the_routing_mesh() {
-    let port = |protocol: &str, mode: &str, target: u16, published: u16| json!({"Protocol": protocol, "PublishMode": mode, "TargetPort": target, "PublishedPort": published});
+    let port = |protocol: &str, mode: &str, target: u32, published: u32| json!({"Protocol": protocol, "PublishMode": mode, "TargetPort": target, "PublishedPort": published});
     let ports = json!([
         port("tcp", "host", 8080, 32769),
         port("tcp", "host", 8080, 32768),
         port("udp", "host", 53, 53),
         port("tcp", "ingress", 443, 443),
         port("tcp", "host", 9090, 0),
+        // Nobody checks this; and it is one service's mistake, not everybody's.
+        port("tcp", "host", 80800, 8082),
+        port("tcp", "host", 7070, u32::MAX),
         {"TargetPort": 1},
     ]);
     let read = read_service(|service| service["Spec"]["EndpointSpec"] = json!({ "Ports": ports }));
-    assert_eq!(read.endpoint.host_ports, BTreeSet::from([8080, 9090]));
+    assert_eq!(read.endpoint.host_ports, BTreeSet::from([7070, 8080, 9090]));
     assert_eq!(read.endpoint.mode, EndpointMode::Vip);
     let task = wire_task(|task| task["Status"]["PortStatus"] = json!({ "Ports": ports }));
     let read = tasks(&bytes(&json!([task]))).unwrap().remove(0);

@@ -172,16 +172,29 @@ fn redirects_are_pairs_whose_source_is_a_host_of_the_service() {
         "http://old.local",
         "old.local,http://new.local",
         "ftp://old.local,http://new.local",
-        "http://old.local/path,http://new.local",
+        "http://old.local/a\nb,http://new.local",
+        "http://old.local?a,http://new.local",
+        "http://old.local,http://new.local?a",
         "http://old.local:x,http://new.local",
         "http://old.local:0,http://new.local",
-        "http://other.local,http://new.local",
         "http://old.local,new.local",
         "http://old.local,http://*.local",
         "http://old.local,http://new.local;;",
         "http://old.local,http://new.local;http://old.local,http://newer.local",
     ];
     table(&[], "redirects", &good, &bad);
+    // What Interlock passed over keeps no service out.
+    let other = "http://other.local,http://new.local";
+    let path = "http://old.local/a/b?c,http://new.local";
+    let both = format!("{other};{path}");
+    let kept = to(&[("old.local", "http://new.local")]);
+    table(&[], "redirects", &[(other, json!({})), (path, kept.clone()), (&both, kept)], &[]);
+    for (value, count) in [(other, 1), (path, 1), (&*both, 2)] {
+        assert_eq!(warned(&[("redirects", value)]), no_effect(&["redirects", "redirects"][..count]), "{value}");
+    }
+    let warnings = reading(&[("redirects", &"http://other.local,http://b.local;".repeat(5000))]).warnings;
+    assert_eq!((warnings.len(), warnings[NAMED].code), (NAMED + 1, Code::NoEffect));
+    assert!(warnings[NAMED].message.starts_with("4980 more of its items"), "{}", warnings[NAMED]);
     let wildcard = [("hosts", "*.old.org"), ("redirects", "http://*.old.org,https://new.org")];
     assert_eq!(options(&wildcard).host.redirects.len(), 1);
     // Which host is meant cannot be known while one does not read.
@@ -192,12 +205,12 @@ fn redirects_are_pairs_whose_source_is_a_host_of_the_service() {
 
 #[test]
 fn paths_of_web_sockets_change_nothing() {
-    table(
-        &[],
-        "websocket_endpoints",
-        &[("/ws,/foo", json!({})), ("/", json!({})), (" /ws , /foo/,", json!({}))],
-        &["ws", "/ws,,/foo", "/ws;/foo"],
-    );
+    let label = "websocket_endpoints";
+    table(&[], label, &[("/ws,/foo", json!({})), ("/", json!({})), (" /ws , /foo/,", json!({}))], &[]);
+    assert_eq!(warned(&[(label, "/ws,/foo")]), []);
+    for odd in ["ws", "/ws,,/foo", "/ws;/foo", "/ws*"] {
+        assert_eq!(warned(&[(label, odd)]), no_effect(&[label]), "{odd}");
+    }
 }
 
 #[test]
@@ -280,16 +293,16 @@ fn problems_say_where_what_and_what_else() {
             r#"com.docker.lb.fail_timeout="500ms": is no time (allowed: whole seconds such as 10s, 1m30s or 10, from 1s to 1d)"#,
         ),
         (
-            vec![("ssl_key", "app.key")],
-            r#"com.docker.lb.ssl_key="app.key": has no meaning without ssl_cert (allowed: with ssl_cert, or not at all)"#,
+            vec![("client_ca_cert", "ca")],
+            r#"com.docker.lb.client_ca_cert="ca": has no meaning without ssl_cert (allowed: with ssl_cert, or not at all)"#,
         ),
         (
-            vec![CERT, PASSTHROUGH],
-            r#"com.docker.lb.ssl_cert="app.cert": TLS cannot be passed on to the application and end at the proxy too (allowed: either ssl_cert or ssl_passthrough)"#,
+            vec![CERT, PASSTHROUGH, ("client_ca_cert", "ca")],
+            r#"com.docker.lb.client_ca_cert="ca": clients cannot be kept out with ssl_passthrough (allowed: with ssl_cert, or not at all)"#,
         ),
         (
-            vec![("redirects", "http://other.local,http://new.local")],
-            r#"com.docker.lb.redirects="http://other.local,http://new.local": its source other.local is not among the service's hosts (allowed: pairs of source and target such as http://old.example.org,https://new.example.org, separated by semicolons; each source is one of the service's hosts, without a path)"#,
+            vec![("redirects", "http://old.local,http://new.local/?a")],
+            r#"com.docker.lb.redirects="http://old.local,http://new.local/?a": the target is not possible; possible is http:// or https://, a host name, and perhaps a port and a path, such as https://new.example.org (allowed: pairs of source and target such as http://old.example.org,https://new.example.org, separated by semicolons)"#,
         ),
         (
             vec![("allow", "10.0.0.0/8,all")],
@@ -319,19 +332,32 @@ fn every_problem_of_the_options_is_told_at_once() {
 // === Together ===
 
 #[test]
-fn a_key_or_an_authority_needs_a_certificate() {
+fn an_authority_needs_a_certificate() {
     for labels in [
-        vec![("ssl_key", "k")],
         vec![("client_ca_cert", "c")],
         vec![("ssl_key", "k"), ("client_ca_cert", "c")],
         vec![PASSTHROUGH, ("client_ca_cert", "c")],
-        vec![PASSTHROUGH, CERT],
-        vec![PASSTHROUGH, CERT, ("ssl_key", "k")],
+        vec![PASSTHROUGH, CERT, ("ssl_key", "k"), ("client_ca_cert", "c")],
     ] {
         let problems = reading(&labels).asked.unwrap_err();
-        assert!(problems.iter().all(|problem| problem.code == Code::InconsistentOptions), "{labels:?}: {problems:?}");
+        let told: Vec<_> = problems.iter().map(|problem| (problem.code, problem.label.as_deref().unwrap())).collect();
+        assert_eq!(told, [(Code::InconsistentOptions, labels::CLIENT_CA_CERT)], "{labels:?}");
     }
     assert!(options(&[CERT, ("ssl_passthrough", "false")]).host.tls.is_some());
+}
+
+#[test]
+fn certificates_and_keys_that_interlock_passed_over_are_left_out_with_a_warning() {
+    for (labels, left_out, without) in [
+        (&[("ssl_key", "k")][..], &["ssl_key"][..], &[][..]),
+        (&[PASSTHROUGH, CERT], &["ssl_cert"], &[PASSTHROUGH]),
+        (&[PASSTHROUGH, ("ssl_key", "k")], &["ssl_key"], &[PASSTHROUGH]),
+        (&[PASSTHROUGH, CERT, ("ssl_key", "k")], &["ssl_cert", "ssl_key"], &[PASSTHROUGH]),
+    ] {
+        assert_eq!(warned(labels), no_effect(left_out), "{labels:?}");
+        assert_eq!(options(labels), options(without), "{labels:?}");
+        assert!(options(labels).secrets().is_empty(), "{labels:?}");
+    }
 }
 
 #[test]
@@ -396,7 +422,12 @@ fn lesser_labels_are_left_out_with_a_warning() {
         no_effect(&["context_root_rewrite"])
     );
     assert_eq!(options(&[("context_root_rewrite", "false")]), Options::default());
-    assert_eq!(warned(&[("ssl_backend_tls_verify", "none")]), no_effect(&["ssl_backend_tls_verify"]));
+    for word in ["none", "false"] {
+        for backend in [&[][..], &[("ssl_backend", "false")]] {
+            let labels = [backend, &[("ssl_backend_tls_verify", word)]].concat();
+            assert_eq!(warned(&labels), no_effect(&["ssl_backend_tls_verify"]), "{labels:?}");
+        }
+    }
     let both = [("sticky_session_cookie", "s"), ("ip_hash", "true")];
     assert_eq!(warned(&both), no_effect(&["ip_hash"]));
     assert_eq!(options(&both).route.sticky, Some(Sticky::Cookie("s".parse().unwrap())));
@@ -414,14 +445,14 @@ fn in_vip_mode_servers_have_no_options() {
 
 #[test]
 fn unknown_labels_are_a_warning_with_the_nearest_name() {
-    let reading = reading(&[("ssl_certs", "a"), ("zzz", "b\n")]);
+    let reading = reading(&[("ssl_certs", "a"), ("zzz", "b\nc")]);
     assert!(reading.asked.is_ok());
     let told: Vec<String> = reading.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(
         told,
         [
             r#"com.docker.lb.ssl_certs="a": nobody knows this label, so it changes nothing; is it meant to be com.docker.lb.ssl_cert?"#,
-            r#"com.docker.lb.zzz="b\n": nobody knows this label, so it changes nothing"#,
+            r#"com.docker.lb.zzz="b\nc": nobody knows this label, so it changes nothing"#,
         ]
     );
     let refused = read_labels(&[("hosts", "$"), ("prot", "80")]).unwrap();
@@ -496,9 +527,16 @@ fn nothing_gets_through_that_a_proxy_file_could_read_otherwise() {
                 let complaints: Vec<&Problem> =
                     reading.asked.as_ref().err().into_iter().flatten().chain(&reading.warnings).collect();
                 assert!(complaints.iter().all(|problem| problem.to_string().len() < 1000), "{label}={attempt:?}");
+                // A line break at the end is not part of the value.
+                if let Some(line) = value.strip_suffix("\n") {
+                    let line = line.strip_suffix('\r').unwrap_or(line);
+                    let same = self::reading(&[with, &[(label, line)]].concat());
+                    assert_eq!((&reading.asked, &reading.warnings), (&same.asked, &same.warnings), "{label}={value:?}");
+                    continue;
+                }
                 match &reading.asked {
-                    // The only two texts: they are compared with names, and written nowhere.
-                    Ok(request) if matches!(label, "network" | "service_cluster") => {
+                    // The only two texts, which are compared with names and written nowhere; and what changes nothing.
+                    Ok(request) if matches!(label, "network" | "service_cluster" | "websocket_endpoints") => {
                         assert_eq!(request.options, Options::default());
                     }
                     Ok(request) => {

@@ -1,7 +1,7 @@
 //! What is remembered from one pass to the next changes nothing but the work.
 
 use model::values::SecretName;
-use model::{Bundle, File, NetworkId, Publication, SecretId, Task};
+use model::{Bundle, File, NetworkId, Publication, SecretId};
 use proptest::prelude::*;
 
 use super::laws::any_service_with_options;
@@ -90,7 +90,7 @@ fn any_stack() -> impl Strategy<Value = Option<&'static str>> {
     prop::option::of(prop::sample::select(vec!["shop", "blog"]))
 }
 
-/// A service of any cluster and stack, sometimes with more tasks than a file can hold.
+/// A service of any cluster and stack, sometimes with so many options that a file cannot hold two of them.
 fn any_candidate() -> impl Strategy<Value = Service> {
     let cluster = prop::sample::select(vec!["", "", "", "east", "west"]);
     let stack = any_stack();
@@ -105,9 +105,12 @@ fn any_candidate() -> impl Strategy<Value = Service> {
                 if plain {
                     request.options = model::Options::default();
                 }
+                if oddity < 2 {
+                    let host = request.options.host.clone();
+                    request.options = model::Options { host, ..huge_options(service.id.as_str()) };
+                }
             }
             match (oddity, &mut service.backends) {
-                (0, Backends::Tasks { tasks, .. }) => *tasks = (0..3500).map(many).collect(),
                 (1..4, Backends::Tasks { stale, .. }) => *stale = true,
                 (1..8, Backends::Vip { has_run, .. }) => *has_run = false,
                 (10..12, backends) => *backends = Backends::Unread { reason: "it could not be read".into() },
@@ -118,8 +121,14 @@ fn any_candidate() -> impl Strategy<Value = Service> {
     )
 }
 
-fn many(n: u32) -> Task {
-    crate::sample::task(&n.to_string(), "n1", &std::net::Ipv4Addr::from(0x0a01_0000 + n).to_string())
+/// Two of these at different paths do not fit into one file, nor does one that is said twice, with TLS and without.
+fn huge_options(path: &str) -> model::Options {
+    let network = |n| format!("2001:db8:ffff:ffff:ffff:ffff:{n:x}:0/112").parse().unwrap();
+    let mut options =
+        model::Options { context_root: format!("/huge/{path}").parse().unwrap(), ..model::Options::default() };
+    options.route.allow = Some((0x1000..0x13e8).map(network).collect::<BTreeSet<_>>().into());
+    options.route.deny = Some((0x2000..0x23e8).map(network).collect::<BTreeSet<_>>().into());
+    options
 }
 
 fn all_secrets() -> Vec<SecretName> {
@@ -136,6 +145,7 @@ fn two_clusters() -> Settings {
     let east = ClusterSettings {
         service_cluster: "east".into(),
         networks: Some(["net-n1".into(), "n2".into()].into()),
+        refused_labels: Default::default(),
         nginx,
     };
     let rule = ClaimRule {
@@ -326,6 +336,9 @@ fn what_others_do_is_looked_at() {
     let comes = |service: Service| Step::Comes(Box::new(service));
     let live = |happens| Step::Live("main", happens);
     let rolled_out = || live(Happens::RolledOut { read_back: false });
+    let huge = |name: &str| {
+        with(vip_service(name, "huge.local", "n1", "10.0.0.9"), |s| request(s).options = huge_options(name))
+    };
     for steps in [
         // The proxies leave a network that is full by now, and another one is on it.
         vec![
@@ -343,6 +356,20 @@ fn what_others_do_is_looked_at() {
             comes(vip_service("b", "a.local", "n1", "10.0.0.8")),
             Step::Moves("a", Some("shop")),
             Step::Moves("a", None),
+        ],
+        // Of two that do not fit into one file one is live, and then the other one.
+        vec![
+            comes(huge("b")),
+            rolled_out(),
+            comes(huge("a")),
+            rolled_out(),
+            Step::IsReadAgain("b"),
+            comes(vip_service("c", "huge.local,c.local", "n1", "10.0.0.7")),
+            Step::Goes("b"),
+            rolled_out(),
+            comes(huge("b")),
+            live(Happens::Rewritten { without: Some("a"), setup: true }),
+            live(Happens::Nothing),
         ],
     ] {
         let mut world = World::new();

@@ -1,5 +1,6 @@
 //! What is decided about options, and who may claim what.
 
+use model::labels;
 use serde_json::{Value, json};
 
 use super::*;
@@ -125,6 +126,37 @@ fn the_younger_of_two_who_want_tls_in_different_ways_is_refused_and_others_stay(
 }
 
 #[test]
+fn huge_values_make_bounded_problems() {
+    let huge = || "é\n".repeat(100_000);
+    let rule = ClaimRule { hosts: ["mine.local".parse().unwrap()].into(), ..ClaimRule::default() };
+    let settings = Settings { claims: Claims { rules: vec![rule] }, ..settings() };
+    let compiled = compile(
+        &desired([
+            with(vip_service("nowhere", "n.local", "n1", "10.0.0.9"), |s| request(s).network = Some(huge())),
+            with(vip_service("off", "o.local", "n1", "10.0.0.8"), |s| {
+                s.networks.clear();
+                request(s).network = Some(huge());
+            }),
+            with(vip_service("claims", "mine.local", "n1", "10.0.0.7"), |s| {
+                s.stack = Some(huge());
+                s.access_label = Some(huge());
+            }),
+            with(vip_service("stacked", "s.local", "n1", "10.0.0.6"), |s| s.stack = Some(huge())),
+            vip_service("alone", "s.local", "n1", "10.0.0.5"),
+            with(vip_service("elsewhere", "e.local", "n1", "10.0.0.4"), |s| request(s).service_cluster = huge()),
+        ]),
+        &nothing_published(),
+        &settings,
+    );
+    for (id, about) in &compiled.report.services {
+        let told: Vec<String> = about.problems.iter().chain(&about.warnings).map(ToString::to_string).collect();
+        assert_eq!(told.len(), usize::from(id.as_str() != "elsewhere"), "{id}");
+        let (told, verdict) = (told.concat(), format!("{:?}", about.verdict));
+        assert!(told.len() < 2000 && verdict.len() < 2000, "{id}: {} and {}", told.len(), verdict.len());
+    }
+}
+
+#[test]
 fn services_of_different_stacks_on_one_host_are_told_of_each_other_unless_a_rule_lets_them() {
     let of = |stack: &str, service| with(service, |service: &mut Service| service.stack = Some(stack.into()));
     let services = || {
@@ -170,5 +202,25 @@ fn services_of_different_stacks_on_one_host_are_told_of_each_other_unless_a_rule
       shared_host: the default backend is also claimed by the service g of no stack
     g: routed (a task has run)
       shared_host: the default backend is also claimed by the service f of the stack "blog"
+    "#);
+}
+
+#[test]
+fn a_label_that_the_administrator_lets_nobody_use_keeps_out_who_uses_it() {
+    let saying = |name: &str, value: Option<&str>| {
+        with(vip_service(name, &format!("{name}.local"), "n1", "10.0.0.9"), |service| {
+            service.labels.extend(value.map(|value| (labels::BASIC_AUTH.to_owned(), value.to_owned())));
+        })
+    };
+    let mut settings = settings();
+    for cluster in settings.clusters.values_mut() {
+        cluster.refused_labels.insert(labels::BASIC_AUTH.into());
+    }
+    let desired = desired([saying("using", Some("users")), saying("empty", Some(" ")), saying("without", None)]);
+    insta::assert_snapshot!(told(&compile(&desired, &nothing_published(), &settings)), @r#"
+    empty: routed (a task has run)
+    using: refused
+      label_refused: com.docker.lb.basic_auth="users": the administrator of these proxies lets no service use it (allowed: a service without this label)
+    without: routed (a task has run)
     "#);
 }

@@ -2,6 +2,7 @@
 
 use model::ProxySpec;
 
+use super::super::names::BUCKET_SIZE;
 use super::super::settings::{AccessLog, ErrorLogLevel, Forwarded, Settings, TlsProtocol, Workers};
 use super::super::values::AdminLine;
 use super::super::writer::{Value, Writer};
@@ -47,12 +48,13 @@ pub(super) fn text(spec: &ProxySpec, overview: &Overview, layout: &Layout<'_>) -
         requests(writer, settings, &way);
         writer.blank();
         responses(writer, settings);
-        sticky_cookies(writer, overview);
         tls(writer, settings);
+        backend_tls(writer, overview, settings);
         if settings.proxy_protocol {
             routes::health_server(writer, settings);
         }
         extra(writer, &settings.extra.http);
+        writer.line("include", &[Value::Word("/etc/nginx/dovetail/cookies*.conf")]);
         writer.line("include", &[Value::Word("/etc/nginx/dovetail/routes*.conf")]);
     });
     if layout.passthrough || !settings.extra.stream.is_empty() {
@@ -94,7 +96,7 @@ fn hashes(writer: &mut Writer, overview: &Overview) {
 /// An element is a pointer, a length and the name, padded to pointers. A bucket holds eight of the longest.
 pub(super) fn bucket_size(names: &Names) -> u64 {
     let longest = names.lengths.largest().copied().unwrap_or(0) as u64;
-    ((longest + 24) * 8).next_power_of_two().max(1024)
+    ((longest + 24) * 8).next_power_of_two().max(BUCKET_SIZE)
 }
 
 pub(super) fn table_size(count: usize, at_least: u64) -> u64 {
@@ -290,18 +292,6 @@ pub(super) fn info_headers(writer: &mut Writer, settings: &Settings) {
     }
 }
 
-/// What a client is known by, for each of the cookies by which clients stay at one server. Here and not with the
-/// routes, since many services have theirs under one name, and nginx takes milliseconds to read a `map`.
-fn sticky_cookies(writer: &mut Writer, overview: &Overview) {
-    for cookie in overview.cookies.things() {
-        writer.block("map", &[Value::Word("$http_cookie"), Value::Sticky(cookie)], |writer| {
-            // A request without the cookie goes anywhere: an empty key would send all of them to one task.
-            writer.line("default", &[Value::Word("$request_id")]);
-            writer.line("", &[Value::CookiePattern(cookie), Value::Word("$dovetail_cookie")]);
-        });
-    }
-}
-
 /// How TLS is spoken, whoever the certificate is of.
 fn tls(writer: &mut Writer, settings: &Settings) {
     let protocols: Vec<Value<'_>> = settings
@@ -328,6 +318,17 @@ fn tls(writer: &mut Writer, settings: &Settings) {
     // A redirect names the path only: behind a balancer, nginx knows neither the scheme nor the port.
     writer.line("absolute_redirect", &[Value::Word("off")]);
     writer.blank();
+}
+
+/// Whose certificates are believed of applications that speak TLS. nginx reads all of them for each place where this stands;
+/// so it stands here, where 1.23.1 and later read them once, and only while somebody needs it: an image may not have the file.
+fn backend_tls(writer: &mut Writer, overview: &Overview, settings: &Settings) {
+    if overview.verified > 0 {
+        writer.line("proxy_ssl_verify", &[Value::Word("on")]);
+        writer.line("proxy_ssl_verify_depth", &[Value::Number(4)]);
+        writer.line("proxy_ssl_trusted_certificate", &[Value::Text(&settings.backend_authorities)]);
+        writer.blank();
+    }
 }
 
 fn extra(writer: &mut Writer, lines: &[AdminLine]) {

@@ -128,6 +128,11 @@ fn over_tls(group: &Group) -> Option<Answers<'_>> {
     Some(redirect(group, Scheme::Https).map_or(Answers::Routes, Answers::Redirect))
 }
 
+/// Whether any request is answered with the group's redirect.
+pub(crate) fn is_redirected(group: &Group) -> bool {
+    [plain(group), over_tls(group)].into_iter().flatten().any(|answered| matches!(answered, Answers::Redirect(_)))
+}
+
 /// Whether clients must show a certificate.
 fn certified(group: &Group) -> bool {
     matches!(&group.tls, Some(Tls::Terminate { client_ca: Some(_), .. }))
@@ -276,7 +281,7 @@ fn name<'a>(host: Option<&'a Host>, path: &'a Path) -> Upstream<'a> {
 fn locations(writer: &mut Writer, host: Option<&Host>, route: &Route, settings: &Settings) {
     let path = &route.path;
     if path.is_root() {
-        return writer.block("location", &[Value::Word("/")], |writer| pass(writer, host, route, false, settings));
+        return writer.block("location", &[Value::Word("/")], |writer| pass(writer, host, route, false));
     }
     let rewritten = route.options.context_root_rewrite == Some(true);
     // Two locations for one path would keep nginx from starting, and the health path is every host's.
@@ -286,7 +291,7 @@ fn locations(writer: &mut Writer, host: Option<&Host>, route: &Route, settings: 
                 // The application sees `/`: without the slash its relative links would lead out of the context root.
                 writer.line("return", &[Value::Number(301), Value::Below(path, "$is_args$args")]);
             } else {
-                pass(writer, host, route, false, settings);
+                pass(writer, host, route, false);
             }
         });
     }
@@ -294,18 +299,18 @@ fn locations(writer: &mut Writer, host: Option<&Host>, route: &Route, settings: 
         if rewritten && settings.trailing_slash_redirect {
             writer.line("rewrite", &[Value::Format("^([^.]*[^/])$"), Value::Word("$1/"), Value::Word("permanent")]);
         }
-        pass(writer, host, route, rewritten, settings);
+        pass(writer, host, route, rewritten);
     });
 }
 
 /// What is demanded of a request, and where it goes.
-fn pass(writer: &mut Writer, host: Option<&Host>, route: &Route, rewritten: bool, settings: &Settings) {
+fn pass(writer: &mut Writer, host: Option<&Host>, route: &Route, rewritten: bool) {
     let options = &route.options;
     let name = name(host, &route.path);
-    for network in options.deny.iter().flatten() {
+    for network in options.deny.iter().flat_map(|networks| networks.iter()) {
         writer.line("deny", &[Value::Network(*network)]);
     }
-    for network in options.allow.iter().flatten() {
+    for network in options.allow.iter().flat_map(|networks| networks.iter()) {
         writer.line("allow", &[Value::Network(*network)]);
     }
     if options.allow.is_some() {
@@ -331,10 +336,9 @@ fn pass(writer: &mut Writer, host: Option<&Host>, route: &Route, rewritten: bool
     if let Some(tls) = &options.backend_tls {
         writer.line("proxy_ssl_server_name", &[Value::Word("on")]);
         writer.line("proxy_ssl_name", &[Value::Word("$host")]);
-        if *tls == BackendTls::Verified {
-            writer.line("proxy_ssl_verify", &[Value::Word("on")]);
-            writer.line("proxy_ssl_verify_depth", &[Value::Number(4)]);
-            writer.line("proxy_ssl_trusted_certificate", &[Value::Text(&settings.backend_authorities)]);
+        // What is said once for all is that certificates are verified.
+        if *tls == BackendTls::Unverified {
+            writer.line("proxy_ssl_verify", &[Value::Word("off")]);
         }
     }
     let scheme = if options.backend_tls.is_some() { Scheme::Https } else { Scheme::Http };

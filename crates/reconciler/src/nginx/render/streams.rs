@@ -3,6 +3,8 @@
 //! The port's own server puts the PROXY protocol in front of every connection, so that the servers of `http` still
 //! know the client; a second server, on a socket, takes it off again for applications.
 
+use std::time::Duration;
+
 use model::{Group, ProxySpec, Tls};
 
 use super::super::settings::Settings;
@@ -14,6 +16,10 @@ pub(super) const TLS_SOCKET: &str = "unix:/var/run/dovetail-tls.sock";
 
 /// Where connections that are passed through lose the PROXY protocol.
 const PASSTHROUGH_SOCKET: &str = "unix:/var/run/dovetail-passthrough.sock";
+
+/// How long a connection may be silent on its way to one of these sockets: as long as the label `timeout` can allow. What
+/// listens there has times of its own, and the connections of all services over TLS come this way.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The upstream of a group whose bytes are passed through.
 pub(super) fn upstream_text(group: &Group, spec: &ProxySpec, settings: &Settings) -> Option<String> {
@@ -65,7 +71,6 @@ pub(super) fn block(writer: &mut Writer, spec: &ProxySpec, overview: &Overview, 
         writer.line("''", &[Value::Word(TLS_SOCKET)]);
     });
     writer.line("proxy_connect_timeout", &[Value::Time(settings.connect_timeout)]);
-    writer.line("proxy_timeout", &[Value::Time(settings.read_timeout)]);
     writer.line("proxy_socket_keepalive", &[Value::Word("on")]);
     writer.line("tcp_nodelay", &[Value::Word("on")]);
     writer.block("server", &[], |writer| {
@@ -79,11 +84,13 @@ pub(super) fn block(writer: &mut Writer, spec: &ProxySpec, overview: &Overview, 
         }
         writer.line("ssl_preread", &[Value::Word("on")]);
         writer.line("proxy_protocol", &[Value::Word("on")]);
+        writer.line("proxy_timeout", &[Value::Time(LONGEST)]);
         writer.line("proxy_pass", &[Value::Word(to_socket)]);
     });
     writer.block("server", &[], |writer| {
         writer.line("listen", &[Value::Word(PASSTHROUGH_SOCKET), Value::Word("proxy_protocol")]);
         writer.line("ssl_preread", &[Value::Word("on")]);
+        writer.line("proxy_timeout", &[Value::Time(settings.read_timeout)]);
         writer.line("proxy_pass", &[Value::Word(by_name)]);
     });
     writer.line("include", &[Value::Word("/etc/nginx/dovetail/streams*.conf")]);

@@ -118,7 +118,73 @@ fn a_host_of_each_kind_with_tls() {
         files.iter().filter(|(path, _)| *path != MAIN_FILE).map(|(path, text)| format!("## {path}\n{text}")).collect();
     insta::assert_snapshot!(all.join("\n"));
     let main = &files[MAIN_FILE];
-    insta::assert_snapshot!(&main[main.find("    map $http_cookie").unwrap()..]);
+    insta::assert_snapshot!(&main[main.find("    include /etc/nginx/dovetail").unwrap()..]);
+}
+
+#[test]
+fn one_service_that_is_passed_through_shortens_no_other_services_connections() {
+    let service = |name: &str, host: &str, n: i64, said| any_service(name.to_owned(), host, 1, true, n, options(said));
+    let terminate = json!({"certificate": "secret", "key": "secret"});
+    let long = json!({"host": {"tls": {"terminate": terminate}}, "route": {"timeout": {"secs": 3600, "nanos": 0}}});
+    let services = vec![
+        service("long", "long.local", 1, long),
+        service("passed", "p.local", 2, json!({"host": {"tls": "passthrough"}})),
+    ];
+    let settings = Settings { read_timeout: std::time::Duration::from_secs(60), ..Settings::default() };
+    let files = render(&spec(services), &settings);
+    let main = &files[MAIN_FILE];
+    let stream = &main[main.find("stream {").expect("something is passed through")..];
+    let servers: Vec<&str> = stream.split("server {").collect();
+    let [before, outer, inner] = servers[..] else { panic!("{stream}") };
+    assert!(!before.contains("proxy_timeout"), "{before}");
+    assert!(outer.contains("proxy_pass $dovetail_listener;") && outer.contains("proxy_timeout 86400s;"), "{outer}");
+    assert!(inner.contains("proxy_pass $dovetail_passthrough;") && inner.contains("proxy_timeout 60s;"), "{inner}");
+}
+
+#[test]
+fn no_connection_is_kept_where_none_is_wanted() {
+    let settings = Settings { upstream_keepalive: 0, ..Settings::default() };
+    let services = vec![vip_service("demo", "demo.local", "n1", "10.0.2.9")];
+    let text = &render(&spec(services), &settings)["/etc/nginx/dovetail/routes.conf"];
+    let kept: Vec<&str> = text.lines().map(str::trim).filter(|line| line.starts_with("keepalive")).collect();
+    assert_eq!(kept, ["keepalive 1;", "keepalive_requests 1;"]);
+}
+
+#[test]
+fn whose_certificates_are_believed_is_said_once_and_only_while_it_matters() {
+    let app = |n: i64, tls| {
+        let said = options(json!({"route": {"backend_tls": tls}}));
+        any_service(format!("s{n}"), &format!("{n}.local"), 1, true, n, said)
+    };
+    let lines = |services: Vec<Service>, line: &str| -> usize {
+        files(services).into_values().map(|text| text.matches(line).count()).sum()
+    };
+    let some = || vec![app(1, "verified"), app(2, "verified"), app(3, "unverified")];
+    assert_eq!(lines(some(), "proxy_ssl_trusted_certificate"), 1);
+    assert_eq!((lines(some(), "proxy_ssl_verify on;"), lines(some(), "proxy_ssl_verify off;")), (1, 1));
+    assert_eq!(lines(vec![app(3, "unverified")], "proxy_ssl_trusted_certificate"), 0);
+}
+
+#[test]
+fn many_cookies_are_many_files_and_one_that_comes_or_goes_changes_one() {
+    let service = |n: usize| {
+        let cookie = json!({"route": {"sticky": {"cookie": format!("session-{n}-{}", "x".repeat(100))}}});
+        any_service(format!("s{n}"), &format!("{n}.example.org"), 1, false, n as i64, options(cookie))
+    };
+    let services: Vec<Service> = (0..3000).map(service).collect();
+    let before = files(services.clone());
+    assert!(before.values().all(|text| text.len() <= PIECE_LIMIT + 4096));
+    let tables = |files: &BTreeMap<String, String>| -> BTreeMap<String, String> {
+        files
+            .iter()
+            .filter(|(path, _)| path.contains("cookies"))
+            .map(|(path, text)| (path.clone(), text.clone()))
+            .collect()
+    };
+    let (before, after) = (tables(&before), tables(&files(services[1..].to_vec())));
+    assert_eq!(before.values().map(|text| text.matches("map ").count()).sum::<usize>(), 3000);
+    let changed: Vec<&String> = before.keys().filter(|path| before.get(*path) != after.get(*path)).collect();
+    assert_eq!((changed.len(), before.len() > 1, before.len()), (1, true, after.len()), "{changed:?}");
 }
 
 #[test]
@@ -184,14 +250,20 @@ proptest! {
         let settings = Settings::default();
         for group in spec.groups() {
             let weights: usize = group.services().into_iter().map(|id| weight(&spec.contributions[id])).sum();
+            let size = size(group, &spec, &settings);
+            prop_assert!(size <= weights, "{size} > {weights}");
             for text in group_texts(group, &spec) {
-                prop_assert!(text.len() <= weights, "{} > {weights}: {text}", text.len());
+                prop_assert!(text.len() <= size, "{} > {size}: {text}", text.len());
             }
         }
         if let Some(group) = &spec.default_backend {
             let weights: usize = group.services().into_iter().map(|id| weight(&spec.contributions[id])).sum();
-            let text = routes::default_text(&spec, &Layout { settings: &settings, passthrough: true });
-            prop_assert!(text.len() <= weights, "{} > {weights}: {text}", text.len());
+            let size = size(group, &spec, &settings);
+            prop_assert!(size <= weights, "{size} > {weights}");
+            for passthrough in [false, true] {
+                let text = routes::default_text(&spec, &Layout { settings: &settings, passthrough });
+                prop_assert!(text.len() <= size, "{} > {size}: {text}", text.len());
+            }
         }
     }
 

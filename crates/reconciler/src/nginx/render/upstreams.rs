@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use model::values::CookieName;
 use model::{BackendMode, Contribution, ProxySpec, Route, ServiceId, Sticky};
 
 use super::super::settings::Settings;
@@ -18,7 +19,11 @@ pub(super) fn of_route(writer: &mut Writer, name: Upstream<'_>, route: &Route, s
     writer.block("upstream", &[Value::Upstream(name)], |writer| {
         zone(writer, name, &route.services, spec, settings);
         servers(writer, &route.services, spec, kept_by);
-        if settings.upstream_keepalive > 0 {
+        if settings.upstream_keepalive == 0 {
+            // Not by silence, with which nginx keeps connections from 1.29.7 on; before, it takes no `keepalive 0`.
+            writer.line("keepalive", &[Value::Number(1)]);
+            writer.line("keepalive_requests", &[Value::Number(1)]);
+        } else {
             writer.line("keepalive", &[Value::Number(settings.upstream_keepalive.into())]);
             writer.line("keepalive_timeout", &[Value::Time(settings.upstream_keepalive_timeout)]);
             writer.line("keepalive_requests", &[Value::Number(settings.upstream_keepalive_requests.into())]);
@@ -32,6 +37,18 @@ pub(super) fn of_route(writer: &mut Writer, name: Upstream<'_>, route: &Route, s
 fn sticky<'a>(route: &'a Route, spec: &ProxySpec, settings: &Settings) -> Option<&'a Sticky> {
     let by_address = by_address(&route.services, spec, settings);
     route.options.sticky.as_ref().or(by_address.then_some(&Sticky::ClientAddress))
+}
+
+/// What a client is known by where this cookie keeps it at one server. It does not stand with the routes, since many
+/// services have theirs under one name, and nginx takes milliseconds to read a `map`.
+pub(super) fn cookie_text(cookie: &CookieName) -> String {
+    let mut writer = Writer::default();
+    writer.block("map", &[Value::Word("$http_cookie"), Value::Sticky(cookie)], |writer| {
+        // A request without the cookie goes anywhere: an empty key would send all of them to one task.
+        writer.line("default", &[Value::Word("$request_id")]);
+        writer.line("", &[Value::CookiePattern(cookie), Value::Word("$dovetail_cookie")]);
+    });
+    writer.finish()
 }
 
 /// Whether the cluster's administrator keeps clients at one of these services' servers. Behind a VIP clients go where

@@ -160,7 +160,7 @@ impl Files {
 
     /// `nginx -t` accepts the files, and finds nothing odd.
     #[track_caller]
-    fn assert_accepted(&self, what: &str) {
+    pub fn assert_accepted(&self, what: &str) {
         let output = self.command().arg("-t").output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned() + &self.log("error.log");
         assert!(output.status.success(), "{what}: {said}");

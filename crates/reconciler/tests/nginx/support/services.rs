@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use dovetail_reconciler::{ClusterSettings, Settings, check, compile, nginx};
 use model::{
-    BackendMode, Backends, ClusterName, Code, CreatedAt, Desired, Host, Network, NetworkId, Options, Published,
-    Request, Scale, SecretId, Service, Task, Verdict,
+    BackendMode, Backends, ClusterName, Code, CreatedAt, Desired, Host, Network, NetworkId, Options, Problem,
+    Published, Request, Scale, SecretId, Service, Task, TaskAddresses, Verdict,
 };
 
 /// A service; `hosts` are comma-separated, none makes a default backend.
@@ -46,7 +46,7 @@ pub fn service(name: &str, hosts: &str, mode: BackendMode, addresses: &[Ipv4Addr
                         id: format!("{name}.{n}").as_str().into(),
                         slot: n as u64,
                         node: "node".into(),
-                        addresses: BTreeMap::from([(network(), (*address).into())]),
+                        addresses: TaskAddresses::from_iter([(network(), (*address).into())]),
                         at_node: None,
                     })
                     .collect(),
@@ -67,8 +67,8 @@ pub fn at(created_at: i64, service: Service) -> Service {
     Service { created_at: CreatedAt(created_at), ..service }
 }
 
-/// The files. Every service must be routed, unless its TLS does not go with another's, and every secret that one names
-/// is there.
+/// The files. Every service must be routed, unless its TLS does not go with another's or it is too large, and every secret
+/// that one names is there.
 pub fn files(services: &[Service], settings: &nginx::Settings) -> BTreeMap<String, String> {
     let cluster = ClusterName::parse("main").unwrap();
     let named = services.iter().flat_map(|service| service.asked.as_ref().unwrap().options.secrets());
@@ -82,8 +82,8 @@ pub fn files(services: &[Service], settings: &nginx::Settings) -> BTreeMap<Strin
     assert_eq!(settings.check(), Ok(()));
     let compiled = compile(&desired, &BTreeMap::from([(cluster.clone(), Published::Nothing)]), &all);
     for about in compiled.report.services.values() {
-        let split = about.problems.iter().any(|problem| problem.code == Code::Conflict);
-        assert!(split || matches!(about.verdict, Verdict::Routed { .. }), "{about:?}");
+        let refused = |problem: &Problem| matches!(problem.code, Code::Conflict | Code::TooLarge);
+        assert!(about.problems.iter().any(refused) || matches!(about.verdict, Verdict::Routed { .. }), "{about:?}");
     }
     let spec = &compiled.specs[&cluster];
     assert_eq!(check(spec), Ok(()));
