@@ -30,6 +30,8 @@ pub struct Rollout {
     pub reached: BTreeMap<Place, TaskState>,
     /// The places whose node died on the way.
     pub given_up: BTreeSet<Place>,
+    /// The places where a task of another spec was being stopped when it was last looked at.
+    pub stopping: BTreeSet<Place>,
     /// When it last got any further.
     pub moved: Moment,
     /// When it was last looked at.
@@ -61,6 +63,7 @@ impl Rollout {
             since: now,
             reached: BTreeMap::new(),
             given_up: BTreeSet::new(),
+            stopping: BTreeSet::new(),
             moved: now,
             seen: now,
             ours: false,
@@ -100,6 +103,11 @@ impl Rollout {
             self.reached.remove(place);
         }
         self.given_up.extend(tally.given_up.iter().cloned());
+        // Until then the new task had to wait, and only now its time begins.
+        if self.stopping.difference(&tally.stopping).next().is_some() {
+            self.moved = now;
+        }
+        self.stopping.clone_from(&tally.stopping);
         for (place, state) in &tally.reached {
             if self.reached.get(place).is_none_or(|before| before < state) {
                 self.reached.insert(place.clone(), *state);
@@ -132,8 +140,8 @@ pub struct Tally {
     pub given_up: BTreeSet<Place>,
     /// Whether tasks of the live spec failed.
     pub failed: bool,
-    /// Whether tasks of another spec are still being stopped to make way for the live one.
-    pub stopping: bool,
+    /// The places where a task of another spec is still being stopped to make way for one of the live spec.
+    pub stopping: BTreeSet<Place>,
     /// Whether tasks of another spec should still run.
     pub others: bool,
     /// What Swarm says is wrong with the tasks of the live spec, the newest first.
@@ -146,7 +154,6 @@ impl Tally {
         let mut tally = Self::default();
         let mut running = BTreeSet::new();
         let mut wanted = BTreeSet::new();
-        let mut stopping = BTreeSet::new();
         let mut tasks: Vec<&Task> = tasks.iter().collect();
         tasks.sort_by_key(|task| std::cmp::Reverse((task.created_at, task.id.clone())));
         for task in tasks {
@@ -160,7 +167,7 @@ impl Tally {
                 tally.others |= alive;
                 // What was superseded before it had a node stays pending for ever.
                 if !alive && (TaskState::Assigned..=TaskState::Running).contains(&task.state) {
-                    stopping.insert(place);
+                    tally.stopping.insert(place);
                 }
                 continue;
             }
@@ -187,7 +194,7 @@ impl Tally {
             }
         }
         // What ran on a node that died is never seen to stop, and makes way for nobody.
-        tally.stopping = stopping.iter().any(|place| tally.reached.contains_key(place));
+        tally.stopping.retain(|place| tally.reached.contains_key(place));
         tally.stuck.extend(tally.given_up.iter().filter(|place| !tally.reached.contains_key(place)).cloned());
         tally.done = running.len() as u64;
         tally.total = match spec.pointer("/Mode/Replicated/Replicas") {
@@ -430,7 +437,7 @@ fn patience(tally: &Tally, settings: &Settings) -> Duration {
         deadline * 5
     } else {
         let unplaced = !tally.failed && all(&[TaskState::New, TaskState::Allocated, TaskState::Pending]);
-        let stop = if tally.stopping { settings.proxy.stop_grace_period } else { Duration::ZERO };
+        let stop = if tally.stopping.is_empty() { Duration::ZERO } else { settings.proxy.stop_grace_period };
         stop + if unplaced { deadline / 4 } else { deadline }
     }
 }
@@ -610,6 +617,35 @@ mod tests {
             rollout.note(&service, &tally, &settings(), now);
         }
         assert_eq!(rollout.moved, Moment(Duration::from_secs(1)));
+    }
+
+    /// Swarm holds the new task of a place back until the old one, whose port it may need, has stopped.
+    #[test]
+    fn a_task_has_its_time_from_when_the_old_one_has_stopped() {
+        use DesiredState::{Gone, Running as Wanted};
+        let service = service(Some(UpdateState::Updating), 2);
+        let attempt = Attempt { generation: Digest::of(b"g"), settings: Digest::of(b"s") };
+        let mut rollout = Rollout::found(attempt, &service.spec, Kind::Service, Moment::default());
+        let looked = |rollout: &mut Rollout, old, second| {
+            let tasks = [
+                task(1, "old", old, Gone),
+                task(1, "new", TaskState::Pending, Wanted),
+                task(2, "old", TaskState::Running, Wanted),
+            ];
+            let (tally, now) = (Tally::of(&service.spec, &tasks), Moment(Duration::from_secs(second)));
+            rollout.note(&service, &tally, &settings(), now);
+            judge(&service, &tally, rollout, Circumstances { proven: true, held: false }, &settings(), now)
+        };
+        for (old, second, blocked) in [
+            (TaskState::Running, 0, false),
+            (TaskState::Running, 29, false),
+            (TaskState::Shutdown, 30, false),
+            (TaskState::Shutdown, 44, false),
+            (TaskState::Shutdown, 46, true),
+        ] {
+            let judgement = looked(&mut rollout, old, second);
+            assert_eq!(matches!(judgement, Judgement::Blocked { .. }), blocked, "{second} s: {judgement:?}");
+        }
     }
 
     #[test]
