@@ -265,7 +265,7 @@ impl Watched {
 mod tests {
     use std::sync::Arc;
 
-    use model::{ClusterName, CreatedAt, InstanceName};
+    use model::{ClusterName, InstanceName, Timestamp};
     use swarm::DesiredState;
 
     use super::*;
@@ -386,8 +386,9 @@ mod tests {
             service: "c".into(),
             slot: 1,
             node: "n".into(),
-            created_at: CreatedAt(age),
+            created_at: Timestamp(age),
             state,
+            since: Timestamp(age),
             desired: DesiredState::Running,
             error: error.map(str::to_owned),
             host_ports: Default::default(),

@@ -133,7 +133,7 @@ impl Held {
 mod tests {
     use std::sync::Arc;
 
-    use model::CreatedAt;
+    use model::Timestamp;
 
     use super::*;
 
@@ -161,7 +161,7 @@ mod tests {
         let mut config = Config {
             id: "c".into(),
             version: 1,
-            created_at: CreatedAt(0),
+            created_at: Timestamp(0),
             name: "n".into(),
             labels: BTreeMap::from([(labels::GENERATION.into(), Digest::of(b"g").to_string())]),
             data: Arc::from(*b"{}"),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::{ConfigId, CreatedAt, Digest, Manifest, labels};
+use model::{ConfigId, Digest, Manifest, Timestamp, labels};
 use swarm::{Config, NewConfig};
 
 use crate::hold::Held;
@@ -28,7 +28,7 @@ pub struct Stored {
     /// The objects that hold it, its head first; other generations may share the rest.
     pub parts: Vec<ConfigId>,
     /// When its head was created.
-    pub created_at: CreatedAt,
+    pub created_at: Timestamp,
     /// The hold written on it.
     pub held: Option<Held>,
 }
@@ -216,7 +216,7 @@ mod tests {
         let new = manifest.write().into_iter().map(|(part, content)| {
             let NewConfig { name, labels, data } = new_manifest_part(settings, &part, content, manifest.generation);
             let id = ConfigId::new(format!("id-{name}"));
-            Config { id, version: 1, created_at: CreatedAt(1), name, labels, data }
+            Config { id, version: 1, created_at: Timestamp(1), name, labels, data }
         });
         new.collect()
     }

@@ -458,7 +458,7 @@ fn is_to_blame(state: Option<UpdateState>, tally: &Tally, rollout: &Rollout, cir
 mod tests {
     use std::sync::Arc;
 
-    use model::{CreatedAt, Digest};
+    use model::{Digest, Timestamp};
     use serde_json::json;
     use swarm::UpdateStatus;
 
@@ -496,8 +496,9 @@ mod tests {
             service: "s".into(),
             slot,
             node: "n".into(),
-            created_at: CreatedAt(0),
+            created_at: Timestamp(0),
             state,
+            since: Timestamp(0),
             desired,
             error: None,
             host_ports: Default::default(),

@@ -46,7 +46,7 @@ impl Look {
 /// When a read fails (a look that is not complete is not a look), or when the operator would refuse this Engine.
 pub async fn look(config: &Config, swarm: &impl swarm::Read) -> Result<Look> {
     engine::supported(&swarm.identity().await?).map_err(anyhow::Error::msg)?;
-    let Observation { desired, addresses } = observer::observe_once(swarm, config.proxies()).await?;
+    let Observation { desired, addresses } = observer::observe_once(swarm, &config.observer()).await?;
     let mut settings = config.reconciler();
     let mut inventories: BTreeMap<ClusterName, (ClusterParts, Inventory)> = BTreeMap::new();
     let mut published = BTreeMap::new();

@@ -147,12 +147,7 @@ where
             status
         };
 
-        let observer_settings = observer::Settings {
-            poll_interval: config.engine.poll_interval.0,
-            proxies: config.proxies(),
-            ..observer::Settings::default()
-        };
-        let (observer, desired) = observer::Observer::new(swarm.clone(), observer_settings);
+        let (observer, desired) = observer::Observer::new(swarm.clone(), config.observer());
         let (short_circuits, addresses) = (observer.short_circuits(), observer.addresses());
         let (poll_every, completeness) = (observer.poll_every(), observer.completeness());
         let observer_status = spawn("observer".into(), looped(observer, reading, &end));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::Stream;
-use model::{ConfigId, InstanceName, ServiceId, TaskId};
+use model::{ConfigId, InstanceName, ServiceId, TaskId, Timestamp};
 use serde_json::Value;
 use swarm::{
     Class, Config, Error, Event, Identity, Network, NewConfig, Node, RawService, Read, RegistryAuth, Result, Secret,
@@ -19,6 +19,10 @@ use crate::tasks::Desired;
 use crate::{State, Swarm};
 
 impl Read for Swarm {
+    fn now(&self) -> Timestamp {
+        self.lock(|state| state.store.time())
+    }
+
     async fn identity(&self) -> Result<Identity> {
         self.call(Call::Identity, None, |state| Ok(state.identity.clone())).await
     }

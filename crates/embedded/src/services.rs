@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use model::{CreatedAt, NetworkId, NodeId, ServiceId, TaskId};
+use model::{NetworkId, NodeId, ServiceId, TaskId, Timestamp};
 use serde_json::Value;
 use swarm::{
     Class, Endpoint, Error, EventKind, Mode, RawService, Result, RunningCount, TaskState, UpdateState, UpdateStatus,
@@ -22,7 +22,8 @@ use crate::tasks::{Desired, NewTask, Task};
 pub(crate) struct Service {
     pub id: ServiceId,
     pub version: u64,
-    pub created_at: CreatedAt,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
     /// As it was written.
     pub raw: Arc<Value>,
     /// What the rules read of it.
@@ -60,6 +61,7 @@ impl Store {
             id: id.clone(),
             version,
             created_at,
+            updated_at: created_at,
             raw,
             spec,
             previous: None,
@@ -148,10 +150,10 @@ impl Store {
         if !self.services.contains_key(id) {
             return;
         }
-        let version = self.touch();
+        let (version, time) = (self.touch(), self.time());
         if let Some(service) = self.services.get_mut(id) {
             change(service);
-            service.version = version;
+            (service.version, service.updated_at) = (version, time);
         }
         self.emit(EventKind::Service(id.clone()));
     }
@@ -328,6 +330,7 @@ impl Store {
             id: service.id.clone(),
             version: service.version,
             created_at: service.created_at,
+            updated_at: service.updated_at,
             name: service.spec.name.clone(),
             labels: service.spec.labels.clone(),
             container_labels: service.spec.container_labels.clone(),

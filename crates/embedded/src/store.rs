@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{ConfigId, CreatedAt, NetworkId, NodeId, SecretId, ServiceId, TaskId};
+use model::{ConfigId, NetworkId, NodeId, SecretId, ServiceId, TaskId, Timestamp};
 use serde_json::Value;
 use swarm::{Config, EventKind};
 use tokio::time::Instant;
@@ -128,7 +128,7 @@ pub(crate) struct Store {
     /// Whether something that others wait for became free.
     pub freed: bool,
     /// Tasks without an address or a node, the oldest first.
-    pub waiting_tasks: BTreeSet<(CreatedAt, TaskId)>,
+    pub waiting_tasks: BTreeSet<(Timestamp, TaskId)>,
     /// Services without a virtual address.
     pub waiting_services: BTreeSet<ServiceId>,
     /// Events that no subscriber has got yet.
@@ -211,12 +211,17 @@ impl Store {
         mixed ^ (mixed >> 31)
     }
 
-    /// When an object was created: no two at the same moment, counted from a fixed one.
-    pub fn fresh_time(&mut self) -> CreatedAt {
+    /// When an object was created: no two at the same moment.
+    pub fn fresh_time(&mut self) -> Timestamp {
+        self.last_created = self.time().0.max(self.last_created + 1);
+        Timestamp(self.last_created)
+    }
+
+    /// What time it is, counted from a fixed one.
+    pub fn time(&self) -> Timestamp {
         const EPOCH: i64 = 1_700_000_000_000_000_000;
-        let elapsed = i64::try_from(self.now.duration_since(self.started).as_nanos()).unwrap_or(i64::MAX - EPOCH);
-        self.last_created = (EPOCH + elapsed).max(self.last_created + 1);
-        CreatedAt(self.last_created)
+        let elapsed = i64::try_from(self.since_start().as_nanos()).unwrap_or(i64::MAX - EPOCH);
+        Timestamp(EPOCH + elapsed)
     }
 
     pub fn since_start(&self) -> Duration {

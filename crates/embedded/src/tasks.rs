@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{CreatedAt, NetworkId, NodeId, ServiceId, TaskId};
+use model::{NetworkId, NodeId, ServiceId, TaskId, Timestamp};
 use swarm::{Attachment, DesiredState, TaskState};
 
 use crate::schedule::Due;
@@ -33,8 +33,10 @@ pub(crate) struct Task {
     pub service: ServiceId,
     pub slot: Slot,
     pub node: Option<NodeId>,
-    pub created_at: CreatedAt,
+    pub created_at: Timestamp,
     pub state: TaskState,
+    /// Since when it is in this state.
+    pub since: Timestamp,
     pub desired: Desired,
     pub error: Option<String>,
     /// What its container said.
@@ -101,6 +103,7 @@ impl Task {
             node: self.node.clone().unwrap_or_else(|| NodeId::new("")),
             created_at: self.created_at,
             state: self.state,
+            since: self.since,
             desired: match self.desired {
                 Desired::Ready => DesiredState::Ready,
                 Desired::Running => DesiredState::Running,
@@ -135,6 +138,7 @@ impl Store {
             node,
             created_at,
             state: TaskState::New,
+            since: created_at,
             desired: new.desired,
             error: None,
             log: String::new(),
@@ -501,7 +505,8 @@ impl Store {
     }
 
     fn set_state(&mut self, id: &TaskId, state: TaskState) {
-        self.change_task(id, |task| task.state = state);
+        let since = self.time();
+        self.change_task(id, |task| (task.state, task.since) = (state, since));
         self.changed.push_back(id.clone());
     }
 }

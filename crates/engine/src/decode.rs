@@ -28,7 +28,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::ops::Deref;
 
-use model::CreatedAt;
+use model::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -97,11 +97,11 @@ fn address(text: &str) -> Decoded<IpAddr> {
 }
 
 /// A time out of the range of nanoseconds in 64 bits (Go's zero time) is the nearest in it: only the order counts.
-fn timestamp(text: &str) -> Decoded<CreatedAt> {
+fn timestamp(text: &str) -> Decoded<Timestamp> {
     let time: jiff::Timestamp = text.parse().map_err(|_| format!("{text:?} is no time"))?;
     let nanoseconds = time.as_nanosecond();
     let nearest = nanoseconds.clamp(i64::MIN.into(), i64::MAX.into());
-    Ok(CreatedAt(i64::try_from(nearest).unwrap_or(0)))
+    Ok(Timestamp(i64::try_from(nearest).unwrap_or(0)))
 }
 
 #[cfg(test)]

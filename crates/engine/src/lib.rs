@@ -42,7 +42,7 @@ use bollard::query_parameters::{
 };
 use bollard::{ClientVersion, Docker};
 use futures::Stream;
-use model::{ConfigId, InstanceName, ServiceId, TaskId, labels};
+use model::{ConfigId, InstanceName, ServiceId, TaskId, Timestamp, labels};
 use serde_json::Value;
 use swarm::{
     Class, Config, Error, Event, Identity, Network, NewConfig, Node, RawService, Read, RegistryAuth, Result, Secret,
@@ -238,6 +238,11 @@ fn warn(service: &str, warnings: Vec<String>) {
 // === impl Read ===
 
 impl Read for Engine {
+    fn now(&self) -> Timestamp {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+    }
+
     async fn identity(&self) -> Result<Identity> {
         let Core { http, .. } = &*self.core;
         let work = async {

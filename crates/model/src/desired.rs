@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::values::SecretName;
-use crate::{ClusterName, CreatedAt, Host, NetworkId, NodeId, Options, Problem, SecretId, ServiceId, TaskId};
+use crate::{ClusterName, Host, NetworkId, NodeId, Options, Problem, SecretId, ServiceId, TaskId, Timestamp};
 
 /// Every candidate service of the cluster, with what routing needs to know of it and nothing that routing
 /// does not depend on: no replica counts, no images, no versions. Two values that are equal route alike.
@@ -30,7 +30,7 @@ pub struct Service {
     /// Its name.
     pub name: String,
     /// Who came first decides ties.
-    pub created_at: CreatedAt,
+    pub created_at: Timestamp,
     /// The stack it belongs to, if any.
     pub stack: Option<String>,
     /// Its label `com.docker.ucp.access.label`, by which rules may say who claims a host. Without such rules it routes
@@ -140,6 +140,8 @@ pub struct Task {
     pub addresses: TaskAddresses,
     /// Where its node publishes the port that its labels ask for; only if its service is reached at its nodes.
     pub at_node: Option<AtNode>,
+    /// It gets no requests yet: those before it in its place kept ending.
+    pub held_off: bool,
 }
 
 /// The address of a task on each of its few networks, in their order. There are as many of these as tasks, and a map of one

@@ -27,8 +27,8 @@ pub use desired::{
 pub use digest::Digest;
 pub use manifest::{Manifest, ManifestError, Publication, Publications};
 pub use names::{
-    ClusterName, ConfigId, CreatedAt, Host, HostError, InstanceName, NameError, NetworkId, NodeId, SecretId, ServiceId,
-    TaskId,
+    ClusterName, ConfigId, Host, HostError, InstanceName, NameError, NetworkId, NodeId, SecretId, ServiceId, TaskId,
+    Timestamp,
 };
 pub use options::{BackendTls, HostOptions, Options, RouteOptions, Secrets, ServerOptions, Sticky, Tls};
 pub use problem::{Code, Problem, excerpt};

@@ -199,14 +199,14 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::{BackendMode, CreatedAt, Host, NetworkId};
+    use crate::{BackendMode, Host, NetworkId, Timestamp};
 
     fn manifest(services: usize) -> Manifest {
         let services = (0..services)
             .map(|n| {
                 let contribution = Contribution {
                     name: format!("service-{n}"),
-                    created_at: CreatedAt(n as i64),
+                    created_at: Timestamp(n as i64),
                     hosts: BTreeSet::from([Host::parse(&format!("{n}.example.org")).unwrap()]),
                     default_backend: false,
                     mode: BackendMode::Vip,

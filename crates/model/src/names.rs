@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -59,10 +60,18 @@ identifier! {
     SecretId;
 }
 
-/// When Swarm created an object, in nanoseconds since 1970; decides who came first, never what time it is.
+/// A time that Swarm tells, in nanoseconds since 1970: when it created an object, and with it who came first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct CreatedAt(pub i64);
+pub struct Timestamp(pub i64);
+
+impl Timestamp {
+    /// How long before this `earlier` was; zero if it was not.
+    pub fn since(self, earlier: Timestamp) -> Duration {
+        let nanoseconds = self.0.saturating_sub(earlier.0);
+        Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0))
+    }
+}
 
 /// A host name as routed: lower case, without the final dot, at most 253 characters; `*.` may lead it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

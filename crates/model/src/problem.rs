@@ -135,6 +135,8 @@ codes! {
     Quarantined = "quarantined",
     /// The last list of its tasks failed; the tasks known before are served.
     StaleTasks = "stale_tasks",
+    /// Tasks of it keep ending, and those in their places get no requests before they have run for longer.
+    CrashLoop = "crash_loop",
     /// An older service on the same host says something else.
     Conflict = "conflict",
     /// A service of another stack has the same host.

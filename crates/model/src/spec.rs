@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::values::{Hsts, Path, RedirectTo, SecretName};
 use crate::{
-    BackendMode, ClusterName, CreatedAt, Digest, Host, Manifest, NetworkId, Options, RouteOptions, Secrets, ServiceId,
+    BackendMode, ClusterName, Digest, Host, Manifest, NetworkId, Options, RouteOptions, Secrets, ServiceId, Timestamp,
     Tls,
 };
 
@@ -22,7 +22,7 @@ pub struct Contribution {
     /// The service's name.
     pub name: String,
     /// Decides order within a group.
-    pub created_at: CreatedAt,
+    pub created_at: Timestamp,
     /// The hosts it answers.
     pub hosts: BTreeSet<Host>,
     /// Whether it answers unknown hosts.

@@ -10,13 +10,12 @@ use model::values::SecretName;
 use model::{
     AtNode, BackendMode, Backends, NetworkId, NodeId, Problem, Request, Scale, SecretId, Service, Task, labels,
 };
-use swarm::{Class, DesiredState, Mode, Network, TaskState};
+use swarm::{Class, DesiredState, Mode, Network, TaskState, UpdateState};
 use tokio::time::Instant;
 
 use crate::index::{Candidate, Labels};
 use crate::lookups::Lookups;
 use crate::networks::Known;
-use crate::nodes::Nodes;
 use crate::request::Reading;
 use crate::secrets::whole_names;
 
@@ -235,7 +234,7 @@ fn find(
             vip(read, scale, &joinable, previous.map(|facts| &facts.service.backends))
         }
         Ok(Request { backend_mode: BackendMode::Task, .. }) => {
-            task_backends(tasks, port_at_nodes(read, asked), &lookups.nodes, &mut joinable, previous)?
+            task_backends(tasks, port_at_nodes(read, asked), lookups, &mut joinable, previous)?
         }
     };
     Ok(Found { networks: joinable, secrets, backends })
@@ -280,7 +279,7 @@ fn vip(
 fn task_backends(
     read: TaskRead<'_>,
     at_nodes: Option<NonZeroU16>,
-    nodes: &Nodes,
+    lookups: &Lookups,
     joinable: &mut BTreeMap<NetworkId, Arc<Network>>,
     previous: Option<&Facts>,
 ) -> Result<Backends, Unread> {
@@ -288,7 +287,7 @@ fn task_backends(
         TaskRead::Listed(listed) => {
             let tasks = listed.iter().filter(|task| serves(task));
             let mut tasks: Vec<Task> =
-                tasks.map(|task| task_of(task, at_nodes, nodes, joinable)).collect::<Result<_, _>>()?;
+                tasks.map(|task| task_of(task, at_nodes, lookups, joinable)).collect::<Result<_, _>>()?;
             tasks.sort_by(|one, other| one.id.cmp(&other.id));
             return Ok(Backends::Tasks { tasks, stale: false });
         }
@@ -315,27 +314,34 @@ fn task_backends(
     }
 }
 
+/// Whether Swarm is at work on an update of a service, or takes one back.
+pub(crate) fn updating(read: &swarm::Service) -> bool {
+    let state = read.update.as_ref().map(|update| update.state);
+    matches!(state, Some(UpdateState::Updating | UpdateState::RollbackStarted))
+}
+
 /// Whether requests may go to it.
-fn serves(task: &swarm::Task) -> bool {
+pub(crate) fn serves(task: &swarm::Task) -> bool {
     task.state == TaskState::Running && task.desired == DesiredState::Running
 }
 
 fn task_of(
     task: &swarm::Task,
     at_nodes: Option<NonZeroU16>,
-    nodes: &Nodes,
+    lookups: &Lookups,
     joinable: &BTreeMap<NetworkId, Arc<Network>>,
 ) -> Result<Task, Unread> {
     let at_node = match at_nodes {
         Some(port) => Some(AtNode {
-            address: nodes.address(&task.node).ok_or(Unread::Nodes)?,
+            address: lookups.nodes.address(&task.node).ok_or(Unread::Nodes)?,
             port: task.host_ports.get(&port.get()).copied().and_then(NonZeroU16::new),
         }),
         None => None,
     };
     let attachments = task.attachments.iter().filter(|attachment| joinable.contains_key(&attachment.network));
     let addresses = attachments.map(|attachment| (attachment.network.clone(), attachment.address)).collect();
-    Ok(Task { id: task.id.clone(), slot: task.slot, node: task.node.clone(), addresses, at_node })
+    let held_off = lookups.crash_loops.hold_off(&task.id);
+    Ok(Task { id: task.id.clone(), slot: task.slot, node: task.node.clone(), addresses, at_node, held_off })
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{CreatedAt, Digest, NetworkId, NodeId, ServiceId, TaskId, labels};
+use model::{Digest, NetworkId, NodeId, ServiceId, TaskId, Timestamp, labels};
 use swarm::{Attachment, DesiredState, Endpoint, Mode, Pool, RunningCount, Service, Subnet, Task, TaskState};
 
 /// A replicated service with one running task on the network `app`.
@@ -10,7 +10,8 @@ pub(crate) fn service(name: &str) -> Builder {
     Builder(Service {
         id: ServiceId::new(format!("{name}-id")),
         version: 1,
-        created_at: CreatedAt(1),
+        created_at: Timestamp(1),
+        updated_at: Timestamp(1),
         name: name.to_owned(),
         labels: BTreeMap::new(),
         container_labels: BTreeMap::new(),
@@ -117,8 +118,9 @@ pub(crate) fn task(service: &Service, slot: u64) -> Task {
         service: service.id.clone(),
         slot,
         node: NodeId::new("node"),
-        created_at: CreatedAt(1),
+        created_at: Timestamp(1),
         state: TaskState::Running,
+        since: Timestamp(1),
         desired: DesiredState::Running,
         error: None,
         host_ports: BTreeMap::new(),

@@ -12,6 +12,7 @@
 
 mod addresses;
 mod complaints;
+mod crash_loops;
 mod facts;
 #[cfg(test)]
 mod fixtures;

@@ -30,17 +30,21 @@ pub struct Settings {
     pub updating_interval: Duration,
     /// A subscription to events must stand within this time, or the pass goes on without one.
     pub event_deadline: Duration,
+    /// In task mode, a task in whose place others kept ending gets requests once it has run for twice as long as they did,
+    /// and at the latest after this; zero: at once.
+    pub crash_loop_wait: Duration,
     /// The proxies that may have to join networks. Only their addresses matter here, so only the wiring knows them.
     pub proxies: BTreeMap<ClusterName, Proxies>,
 }
 
 impl Default for Settings {
-    /// 3 s, 700 ms, 5 s; no proxies.
+    /// 3 s, 700 ms, 5 s, 2 min; no proxies.
     fn default() -> Self {
         Self {
             poll_interval: Duration::from_secs(3),
             updating_interval: Duration::from_millis(700),
             event_deadline: Duration::from_secs(5),
+            crash_loop_wait: Duration::from_secs(120),
             proxies: BTreeMap::new(),
         }
     }
@@ -151,6 +155,7 @@ impl<S: swarm::Read + swarm::Watch> Observer<S> {
         let (desired, receiver) = watch::channel(None);
         let now = Instant::now();
         let index = Index::new(settings.proxies.clone());
+        let lookups = Lookups::new(settings.crash_loop_wait);
         let (poll_every, _) = watch::channel(settings.poll_interval);
         let observer = Self {
             swarm,
@@ -163,7 +168,7 @@ impl<S: swarm::Read + swarm::Watch> Observer<S> {
             breaking_retry: Retry::new(SUBSCRIBE_AT_MOST),
             due: Due { now: false, services: true, everything: true, poll_at: now, tasks_at: None, not_before: now },
             index,
-            lookups: Lookups::default(),
+            lookups,
             doubted_at: now,
             changed: BTreeMap::new(),
             desired,
@@ -545,12 +550,9 @@ pub struct Observation {
 ///
 /// # Errors
 /// When a list of services or tasks is missing. What services refer to and could not be read is none: they are unread.
-pub async fn observe_once(
-    swarm: &impl swarm::Read,
-    proxies: BTreeMap<ClusterName, Proxies>,
-) -> swarm::Result<Observation> {
-    let mut index = Index::new(proxies);
-    let mut lookups = Lookups::default();
+pub async fn observe_once(swarm: &impl swarm::Read, settings: &Settings) -> swarm::Result<Observation> {
+    let mut index = Index::new(settings.proxies.clone());
+    let mut lookups = Lookups::new(settings.crash_loop_wait);
     let mut read = reading::read(swarm, &index, &mut lookups, &Scope::Everything).await?;
     if !read.errors.is_empty() {
         return Err(read.errors.swap_remove(0));

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use model::ServiceId;
-use swarm::{Class, Error, Mode, TasksOf, UpdateState};
+use swarm::{Class, Error, Mode, TasksOf};
 use tokio::time::Instant;
 
-use crate::facts::{Facts, network_keys, node_ids, secret_names, task_mode};
-use crate::index::{Index, Listing, TaskReads, tasks_of};
+use crate::crash_loops::CrashLoops;
+use crate::facts::{Facts, TaskRead, network_keys, node_ids, secret_names, task_mode, updating};
+use crate::index::{Candidate, Index, Listing, TaskReads, tasks_of};
 use crate::lookups::Lookups;
 use crate::networks::Networks;
 use crate::nodes::Nodes;
@@ -20,8 +21,8 @@ use crate::secrets::Secrets;
 /// that one holds every task of the cluster.
 const SINGLE_LISTS: usize = 4;
 
-/// So many networks are asked for at once.
-const NETWORKS_AT_ONCE: usize = 8;
+/// So many networks, or histories of tasks, are asked for at once.
+const AT_ONCE: usize = 8;
 
 /// What a pass reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,13 +61,15 @@ pub(crate) async fn read(
     lookups: &mut Lookups,
     scope: &Scope,
 ) -> swarm::Result<Reading> {
-    let Lookups { networks, nodes, secrets } = lookups;
+    let Lookups { networks, nodes, secrets, crash_loops } = lookups;
     let listing = match scope {
         Scope::Everything | Scope::Services(_) => Listing::whole(swarm.services().await?, index),
         Scope::Tasks(ids) => Listing::again(index, ids),
     };
     let mut errors = Vec::new();
-    let tasks = read_tasks(swarm, tasks_to_read(&listing, index, scope), &mut errors).await;
+    let mut tasks = read_tasks(swarm, tasks_to_read(&listing, index, scope), &mut errors).await;
+    crash_loops.proceed(swarm.now());
+    read_histories(swarm, crash_loops, &listing, &mut tasks, &mut errors).await;
     let wanted: BTreeSet<&str> =
         listing.candidates.iter().flat_map(|(id, candidate)| network_keys(candidate, tasks_of(&tasks, id))).collect();
     let wanted: BTreeSet<String> = wanted.into_iter().map(str::to_owned).collect();
@@ -132,6 +135,39 @@ async fn read_tasks(swarm: &impl swarm::Read, services: BTreeSet<ServiceId>, err
     reads
 }
 
+/// Asks for the past of tasks that may be part of a crash loop. One that is not told is a list of tasks that failed.
+async fn read_histories(
+    swarm: &impl swarm::Read,
+    crash_loops: &mut CrashLoops,
+    listing: &Listing,
+    tasks: &mut TaskReads,
+    errors: &mut Vec<Error>,
+) {
+    let suspicious = listing.in_task_mode().filter(|(id, read)| match tasks_of(tasks, id) {
+        TaskRead::Listed(tasks) => crash_loops.must_be_read(read, tasks),
+        TaskRead::Failed | TaskRead::NotAsked => false,
+    });
+    let suspicious: Vec<ServiceId> = suspicious.map(|(id, _)| id.clone()).collect();
+    let mut histories = futures::stream::iter(suspicious)
+        .map(async |id| {
+            let history = swarm.task_history(&id).await;
+            (id, history)
+        })
+        .buffer_unordered(AT_ONCE);
+    while let Some((id, history)) = histories.next().await {
+        let (Some(Candidate { read, .. }), Some(listed)) = (listing.candidates.get(&id), tasks.get_mut(&id)) else {
+            continue;
+        };
+        match history {
+            Ok(history) => crash_loops.learn(read, listed.as_deref().unwrap_or_default(), &history),
+            Err(error) => {
+                errors.push(error);
+                *listed = None;
+            }
+        }
+    }
+}
+
 /// Asks for networks. "There is none" is believed only while the cluster answers: the Engine's lookup of one
 /// network drops the error of a cluster without a leader and says 404 (moby, `network_routes.go`), and a
 /// network that a service is on cannot have been removed.
@@ -143,7 +179,7 @@ async fn read_networks(swarm: &impl swarm::Read, networks: &mut Networks, wanted
             let answer = swarm.network(&key).await;
             (key, answer)
         })
-        .buffer_unordered(NETWORKS_AT_ONCE);
+        .buffer_unordered(AT_ONCE);
     let mut absent = Vec::new();
     while let Some((key, answer)) = answers.next().await {
         match answer {
@@ -251,17 +287,12 @@ pub(crate) fn unsettled(facts: &Facts) -> bool {
         model::Backends::Tasks { tasks, .. } => tasks.len() as u64,
         model::Backends::Vip { .. } | model::Backends::Unread { .. } => return false,
     };
-    let updating = facts
-        .read
-        .update
-        .as_ref()
-        .is_some_and(|update| matches!(update.state, UpdateState::Updating | UpdateState::RollbackStarted));
-    updating || (facts.read.mode != Mode::Job && facts.wanted().is_some_and(|wanted| wanted != known))
+    updating(&facts.read) || (facts.read.mode != Mode::Job && facts.wanted().is_some_and(|wanted| wanted != known))
 }
 
 #[cfg(test)]
 mod tests {
-    use swarm::UpdateStatus;
+    use swarm::{UpdateState, UpdateStatus};
 
     use super::*;
     use crate::fixtures::{Builder, overlay, service, task};

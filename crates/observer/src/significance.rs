@@ -231,6 +231,7 @@ fn spared(old: &swarm::Service, new: &swarm::Service) -> Option<Spared> {
         id: _,
         version,
         created_at: _,
+        updated_at,
         name: _,
         labels,
         container_labels,
@@ -253,7 +254,7 @@ fn spared(old: &swarm::Service, new: &swarm::Service) -> Option<Spared> {
         Some(Spared::Running)
     } else if *update != new.update {
         Some(Spared::UpdateStatus)
-    } else if *version != new.version {
+    } else if (*version, *updated_at) != (new.version, new.updated_at) {
         Some(Spared::Other)
     } else {
         None

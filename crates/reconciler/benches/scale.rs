@@ -14,8 +14,8 @@ use dovetail_reconciler::{ClusterSettings, Counters, Reconciler, Settings};
 use driver::Level;
 use futures::executor::block_on;
 use model::{
-    BackendMode, Backends, ClusterName, CreatedAt, Desired, Host, Manifest, Network, NetworkId, Options, Published,
-    Request, Scale, Service, ServiceId, Target, Task,
+    BackendMode, Backends, ClusterName, Desired, Host, Manifest, Network, NetworkId, Options, Published, Request,
+    Scale, Service, ServiceId, Target, Task, Timestamp,
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tokio::sync::watch;
@@ -171,6 +171,7 @@ fn task(number: u32, task: u32) -> Task {
         node: "node".into(),
         addresses: addresses(number, task).into_iter().collect(),
         at_node: None,
+        held_off: false,
     }
 }
 
@@ -183,7 +184,7 @@ fn service(number: u32) -> Service {
     Service {
         id: id(number),
         name: id(number).to_string(),
-        created_at: CreatedAt(i64::from(number)),
+        created_at: Timestamp(i64::from(number)),
         stack: None,
         access_label: None,
         labels: BTreeMap::new(),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use model::values::SecretName;
-use model::{Contribution, CreatedAt, Group, Host, NetworkId, ProxySpec, ServiceId, Tls};
+use model::{Contribution, Group, Host, NetworkId, ProxySpec, ServiceId, Timestamp, Tls};
 
 use crate::difference::Difference;
 use crate::groups;
@@ -140,7 +140,7 @@ fn check_group(group: &Group, spec: &ProxySpec, setup: &nginx::Settings, violati
     if !group.routes.is_sorted_by(|one, other| one.path < other.path) {
         violations.push(Violation::RoutesUnsorted(hosts()));
     }
-    let age = |id: &ServiceId| (spec.contributions.get(id).map_or(CreatedAt(0), |from| from.created_at), id.clone());
+    let age = |id: &ServiceId| (spec.contributions.get(id).map_or(Timestamp(0), |from| from.created_at), id.clone());
     for services in group.routes.iter().map(|route| &route.services).chain([&group.passthrough]) {
         if !services.is_sorted_by(|one, other| age(one) < age(other)) {
             violations.push(Violation::ServicesUnsorted(services.clone()));

@@ -169,15 +169,15 @@ fn contribute(
             about.problems.push(problem);
             None
         }
-        Found::None { reason, tasks, warning } => {
+        Found::None { reason, tasks, warnings } => {
             about.tasks = tasks;
-            about.warnings.extend(warning);
+            about.warnings.extend(warnings);
             about.verdict = Verdict::Waiting { reason };
             None
         }
-        Found::Some { endpoints, reason, tasks, warning } => {
+        Found::Some { endpoints, reason, tasks, warnings } => {
             about.tasks = tasks;
-            about.warnings.extend(warning);
+            about.warnings.extend(warnings);
             let before = if waits { ", with the options it had before" } else { "" };
             about.verdict = Verdict::Routed { reason: format!("{reason}{before}") };
             about.endpoints.clone_from(&endpoints);

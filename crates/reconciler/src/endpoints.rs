@@ -13,9 +13,9 @@ use model::{
 #[derive(Debug, PartialEq)]
 pub(crate) enum Found {
     /// There are endpoints.
-    Some { endpoints: BTreeSet<SocketAddr>, reason: String, tasks: Vec<TaskVerdict>, warning: Option<Problem> },
+    Some { endpoints: BTreeSet<SocketAddr>, reason: String, tasks: Vec<TaskVerdict>, warnings: Vec<Problem> },
     /// There are none yet, or none any more.
-    None { reason: String, tasks: Vec<TaskVerdict>, warning: Option<Problem> },
+    None { reason: String, tasks: Vec<TaskVerdict>, warnings: Vec<Problem> },
     /// There can be none.
     Never(Problem),
 }
@@ -32,7 +32,9 @@ pub(crate) fn find(
         Backends::Vip { addresses, has_run } => {
             let reason = match vip_standing(service.scale, *has_run, live) {
                 Ok(reason) => reason.to_owned(),
-                Err(reason) => return Found::None { reason: reason.to_owned(), tasks: Vec::new(), warning: None },
+                Err(reason) => {
+                    return Found::None { reason: reason.to_owned(), tasks: Vec::new(), warnings: Vec::new() };
+                }
             };
             let vip = network.and_then(|network| addresses.get(&network.id));
             match vip {
@@ -40,7 +42,7 @@ pub(crate) fn find(
                     endpoints: BTreeSet::from([SocketAddr::new(*address, port.get())]),
                     reason,
                     tasks: Vec::new(),
-                    warning: None,
+                    warnings: Vec::new(),
                 },
                 None => {
                     let network = network.map_or(String::new(), |network| format!(" on its network {}", network.name));
@@ -53,17 +55,21 @@ pub(crate) fn find(
             }
         }
         // Whoever asks has dealt with it: its networks are not known either.
-        Backends::Unread { reason } => Found::None { reason: reason.clone(), tasks: Vec::new(), warning: None },
+        Backends::Unread { reason } => Found::None { reason: reason.clone(), tasks: Vec::new(), warnings: Vec::new() },
         Backends::Tasks { tasks, stale } => {
-            let warning = stale.then(|| {
+            let stale = stale.then(|| {
                 Problem::new(Code::StaleTasks, "the last list of its tasks failed; those known before are served")
             });
+            let warnings: Vec<Problem> = stale.into_iter().chain(crash_loop(tasks)).collect();
             let verdicts: Vec<TaskVerdict> = tasks.iter().map(|task| verdict(task, port, network)).collect();
             let endpoints: BTreeSet<SocketAddr> = verdicts.iter().filter_map(|task| task.endpoint).collect();
             if endpoints.is_empty() {
                 let reason = match (service.scale, verdicts.len()) {
                     (Scale::Zero, 0) => "0 replicas are wanted".to_owned(),
                     (Scale::AtLeastOne, 0) => "no task runs".to_owned(),
+                    _ if tasks.iter().any(|task| task.held_off) => {
+                        "no task has run for longer than those before it, which kept ending".to_owned()
+                    }
                     (_, count) => match network {
                         Some(network) => {
                             let tasks = if count == 1 { "its task has" } else { "its tasks have" };
@@ -72,13 +78,13 @@ pub(crate) fn find(
                         None => format!("no task is reached at its node: {}", verdicts[0].reason),
                     },
                 };
-                return Found::None { reason, tasks: verdicts, warning };
+                return Found::None { reason, tasks: verdicts, warnings };
             }
             let reason = match endpoints.len() {
                 1 => "1 task runs".to_owned(),
                 count => format!("{count} tasks run"),
             };
-            Found::Some { endpoints, reason, tasks: verdicts, warning }
+            Found::Some { endpoints, reason, tasks: verdicts, warnings }
         }
     }
 }
@@ -92,6 +98,21 @@ fn vip_standing(scale: Scale, has_run: bool, live: Option<&Contribution>) -> Res
         Scale::AtLeastOne if live.is_some_and(|live| live.mode == BackendMode::Vip) => Ok("it is published already"),
         Scale::AtLeastOne => Err("its first task has not run yet"),
     }
+}
+
+/// The warning for a service whose tasks keep ending.
+fn crash_loop(tasks: &[Task]) -> Option<Problem> {
+    let held_off = tasks.iter().filter(|task| task.held_off).count();
+    let which = match held_off {
+        0 => return None,
+        1 => "a task gets".to_owned(),
+        count => format!("{count} tasks get"),
+    };
+    let message = format!(
+        "{which} no requests yet: the three before in the same place ended within five minutes, and it must run for twice as \
+         long as they lasted, or for crash_loop_wait"
+    );
+    Some(Problem::new(Code::CrashLoop, message))
 }
 
 fn verdict(task: &Task, port: NonZeroU16, network: Option<&NetworkChoice>) -> TaskVerdict {
@@ -109,6 +130,9 @@ fn verdict(task: &Task, port: NonZeroU16, network: Option<&NetworkChoice>) -> Ta
         },
     };
     let (endpoint, reason) = match found {
+        Ok(_) if task.held_off => {
+            (None, "runs, and must run for longer than those before it, which kept ending".to_owned())
+        }
         Ok(endpoint) => (Some(endpoint), "runs".to_owned()),
         Err(reason) => (None, reason),
     };
@@ -120,15 +144,17 @@ mod tests {
     use super::*;
     use crate::sample::{contribution, task, tasks_service, vip_service};
 
+    fn codes(warnings: &[Problem]) -> String {
+        warnings.iter().map(|warning| format!(", {}", warning.code)).collect()
+    }
+
     fn check(service: &Service, live: Option<&Contribution>, expect: &str) {
         let network = NetworkChoice { id: "n1".into(), name: "app".into(), reason: String::new() };
         let port = NonZeroU16::new(80).unwrap();
         let network = (!service.at_nodes).then_some(&network);
         let found = match find(service, port, network, live) {
-            Found::Some { endpoints, reason, warning, .. } => {
-                format!("{endpoints:?}, {reason}{}", warning.map_or(String::new(), |w| format!(", {}", w.code)))
-            }
-            Found::None { reason, .. } => format!("none, {reason}"),
+            Found::Some { endpoints, reason, warnings, .. } => format!("{endpoints:?}, {reason}{}", codes(&warnings)),
+            Found::None { reason, warnings, .. } => format!("none, {reason}{}", codes(&warnings)),
             Found::Never(problem) => format!("never, {}", problem.code),
         };
         assert_eq!(found, expect);
@@ -183,6 +209,20 @@ mod tests {
             None,
             "none, no task runs with an address: its task has none on the network app",
         );
+    }
+
+    #[test]
+    fn a_task_that_is_held_off_gets_no_requests_and_the_reason_is_told() {
+        let service = |tasks: &[Task]| {
+            let mut service = tasks_service("a", "a.local", "n1", &[]);
+            service.backends = Backends::Tasks { tasks: tasks.to_vec(), stale: false };
+            service
+        };
+        let good = task("t1", "n1", "10.0.0.3");
+        let new = Task { held_off: true, ..task("t2", "n1", "10.0.0.4") };
+        check(&service(&[good, new.clone()]), None, "{10.0.0.3:80}, 1 task runs, crash_loop");
+        let expect = "none, no task has run for longer than those before it, which kept ending, crash_loop";
+        check(&service(&[new]), None, expect);
     }
 
     #[test]

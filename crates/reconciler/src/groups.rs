@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use model::values::{Hsts, Path, RedirectTo};
 use model::{
-    Code, Contribution, Contributions, CreatedAt, Desired, Group, Host, Problem, Route, RouteOptions, ServiceId, Tls,
+    Code, Contribution, Contributions, Desired, Group, Host, Problem, Route, RouteOptions, ServiceId, Timestamp, Tls,
     labels,
 };
 
@@ -37,7 +37,7 @@ pub(crate) struct Groups {
 /// Who answers one host, and with what.
 #[derive(Debug, Default)]
 struct Claim {
-    members: BTreeMap<(CreatedAt, ServiceId), Arc<Contribution>>,
+    members: BTreeMap<(Timestamp, ServiceId), Arc<Contribution>>,
     answer: Option<Arc<Answer>>,
     conflicts: Conflicts,
     /// Members that share it with another stack, which may not know of it.

@@ -35,14 +35,14 @@ pub(crate) fn waiting(
 mod tests {
     use std::sync::Arc;
 
-    use model::{BackendMode, Contribution, CreatedAt};
+    use model::{BackendMode, Contribution, Timestamp};
 
     use super::*;
     use crate::sample::{contribution, manifest};
 
     fn on(name: &str, network: &str, created_at: i64) -> Contribution {
         let from = contribution(name, &format!("{name}.local"), BackendMode::Vip, network, "10.0.0.1:80");
-        Contribution { created_at: CreatedAt(created_at), ..from }
+        Contribution { created_at: Timestamp(created_at), ..from }
     }
 
     #[test]

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use model::values::SecretName;
 use model::{
-    BackendMode, Backends, ClusterName, Contribution, CreatedAt, Desired, Digest, Host, Manifest, Network, Options,
-    Publication, Published, Request, Scale, SecretId, Secrets, Service, ServiceId, Task, TaskAddresses,
+    BackendMode, Backends, ClusterName, Contribution, Desired, Digest, Host, Manifest, Network, Options, Publication,
+    Published, Request, Scale, SecretId, Secrets, Service, ServiceId, Task, TaskAddresses, Timestamp,
 };
 
 pub(crate) use any_options::{HOSTS, any_options, secret_names};
@@ -33,7 +33,7 @@ fn service(name: &str, hosts: &str, network: &str, mode: BackendMode, backends: 
     Service {
         id: ServiceId::new(name),
         name: name.to_owned(),
-        created_at: CreatedAt(0),
+        created_at: Timestamp(0),
         stack: None,
         access_label: None,
         labels: BTreeMap::new(),
@@ -72,6 +72,7 @@ pub(crate) fn task(id: &str, network: &str, address: &str) -> Task {
         node: "node".into(),
         addresses: TaskAddresses::from_iter([(network.into(), address.parse().unwrap())]),
         at_node: None,
+        held_off: false,
     }
 }
 
@@ -104,7 +105,7 @@ pub(crate) fn options(written: serde_json::Value) -> Options {
 pub(crate) fn contribution(name: &str, hosts: &str, mode: BackendMode, network: &str, endpoint: &str) -> Contribution {
     Contribution {
         name: name.to_owned(),
-        created_at: CreatedAt(0),
+        created_at: Timestamp(0),
         hosts: hosts.split(',').filter(|host| !host.is_empty()).map(|host| Host::parse(host).unwrap()).collect(),
         default_backend: hosts.is_empty(),
         mode,

@@ -10,7 +10,7 @@ mod types;
 use std::future::Future;
 
 use futures::Stream;
-use model::{ConfigId, InstanceName, ServiceId, TaskId};
+use model::{ConfigId, InstanceName, ServiceId, TaskId, Timestamp};
 use serde_json::Value;
 
 pub use error::{Class, Error, Result};
@@ -23,6 +23,9 @@ pub use types::{
 /// The reads. Each is one call to the Engine unless it says otherwise, and each answers whole or not at all:
 /// an error means that nothing was learnt.
 pub trait Read: Clone + Send + Sync + 'static {
+    /// The time by which the times in the other answers are to be understood. No call.
+    fn now(&self) -> Timestamp;
+
     /// Who answers: versions, and whether it is a manager. Asked once at the start.
     fn identity(&self) -> impl Future<Output = Result<Identity>> + Send;
 

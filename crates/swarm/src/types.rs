@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use model::{ConfigId, CreatedAt, Digest, NetworkId, NodeId, SecretId, ServiceId, TaskId};
+use model::{ConfigId, Digest, NetworkId, NodeId, SecretId, ServiceId, TaskId, Timestamp};
 use serde_json::Value;
 
 /// Who answers at the Engine's endpoint.
@@ -27,7 +27,9 @@ pub struct Service {
     /// The index that moves with each change of the service object.
     pub version: u64,
     /// When it was created.
-    pub created_at: CreatedAt,
+    pub created_at: Timestamp,
+    /// When it last changed, the progress of an update included.
+    pub updated_at: Timestamp,
     /// Its name.
     pub name: String,
     /// The labels of the service (`deploy.labels` in a stack).
@@ -113,9 +115,11 @@ pub struct Task {
     /// Its node; empty before it is scheduled.
     pub node: NodeId,
     /// When it was created.
-    pub created_at: CreatedAt,
+    pub created_at: Timestamp,
     /// What it does.
     pub state: TaskState,
+    /// Since when, by the clock of its node.
+    pub since: Timestamp,
     /// What it should do.
     pub desired: DesiredState,
     /// Swarm's words for what is wrong with it, if anything. Never empty.
@@ -254,7 +258,7 @@ pub struct Config {
     /// The index that moves with each change.
     pub version: u64,
     /// When it was created.
-    pub created_at: CreatedAt,
+    pub created_at: Timestamp,
     /// Its name.
     pub name: String,
     /// Its labels.

@@ -44,6 +44,7 @@ pub fn all() -> Vec<Scenario> {
         "task-scale" in Core on 1 => task_mode::scale, shows 2;
         "task-canary" in Core on 1 => task_mode::canary, shows 7;
         "task-websocket-and-headers" in Core on 1 => task_mode::websocket_and_headers, shows 13;
+        "task-crash-loop" in Core on 1 => task_mode::crash_loop;
         "vip-short-circuit" in Core on 1 => vip_mode::short_circuit, shows 10;
         "vip-edges" in Core on 1 => vip_mode::edges, shows 10;
         "vip-and-task-on-one-host" in Core on 1 => vip_mode::mixed_host;

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use tokio::time::Instant;
 
-use crate::support::wait;
+use crate::support::wait::{self, SECOND};
 use crate::support::websocket::WebSocket;
 use crate::support::world::World;
 
@@ -83,6 +83,48 @@ pub(super) async fn shares(world: &World, requests: usize) -> Result<BTreeMap<St
         *shares.entry(answer.json()["metadata"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
     }
     Ok(shares)
+}
+
+/// A task that ends again and again moves the proxies a few times, and then no more; it is served when it keeps running.
+pub async fn crash_loop(world: &mut World) -> Result<()> {
+    world.begin_serving("good", "", 60 * SECOND).await?;
+    world.serve("loop", "loop.local", "--restart-delay 1s").await?;
+    world.routed("loop.local", 60 * SECOND).await?;
+    for _ in 0..3 {
+        world.settled(60 * SECOND).await?;
+        world.kill_one_task("loop").await?;
+        wait::until("its next task is known", 30 * SECOND, || async { known(world, "loop").await.map(|_| ()) }).await?;
+    }
+    world.status_says(&["a task gets no requests yet"], 30 * SECOND).await?;
+    world.settled(60 * SECOND).await?;
+    let (version, load) =
+        (world.docker.version("dovetail-proxy").await?, world.load("good.local", Duration::from_millis(50)));
+    for _ in 0..3 {
+        world.kill_one_task("loop").await?;
+        wait::until("its next task is held off", 30 * SECOND, || async {
+            let reason = known(world, "loop").await?;
+            if reason.contains("kept ending") { Ok(()) } else { bail!("{reason}") }
+        })
+        .await?;
+    }
+    ensure!(world.docker.version("dovetail-proxy").await? == version, "a crash loop moves no proxy");
+    world.nothing_failed(load).await?;
+    let started = Instant::now();
+    world.routed("loop.local", 130 * SECOND).await?;
+    world.figure(format!("it stopped ending -> it is served: {:.1} s", started.elapsed().as_secs_f64()));
+    let (_, text, _) = world.operator().command(&["explain", "loop"]).await?;
+    ensure!(text.contains("routed: 1 task runs") && !text.contains("kept ending"), "{text}");
+    Ok(())
+}
+
+/// What `explain` says of the one task of a service that runs.
+async fn known(world: &World, service: &str) -> Result<String> {
+    let running = world.docker.task_ids(service).await?;
+    let explained = world.operator().json(&["explain", service]).await?;
+    let tasks = explained[0]["tasks"].as_array().context("tasks")?;
+    let about = tasks.iter().find(|task| running.iter().any(|id| task["id"] == id.as_str()));
+    let about = about.with_context(|| format!("{running:?} are not in {tasks:?}"))?;
+    Ok(about["reason"].as_str().unwrap_or_default().to_owned())
 }
 
 /// WebSockets need no label, and the application sees what it should of the client.

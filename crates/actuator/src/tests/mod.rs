@@ -21,8 +21,8 @@ use std::time::Duration;
 use driver::Level;
 use embedded::{Call, Swarm};
 use model::{
-    BackendMode, Bundle, ClusterName, Contribution, CreatedAt, Digest, File, Host, InstanceName, Manifest, NetworkId,
-    Publication, Published, ServiceId, Target,
+    BackendMode, Bundle, ClusterName, Contribution, Digest, File, Host, InstanceName, Manifest, NetworkId, Publication,
+    Published, ServiceId, Target, Timestamp,
 };
 use serde_json::Value;
 use swarm::Read;
@@ -60,7 +60,7 @@ pub(crate) fn target(reason: &str, routes: &[(&str, &NetworkId)]) -> Target {
     for (name, network) in routes {
         let contribution = Contribution {
             name: (*name).to_owned(),
-            created_at: CreatedAt(1),
+            created_at: Timestamp(1),
             hosts: BTreeSet::from([Host::parse(&format!("{name}.example.org")).unwrap()]),
             default_backend: false,
             mode: BackendMode::Vip,

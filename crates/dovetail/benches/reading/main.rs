@@ -8,7 +8,6 @@
 mod cluster;
 mod server;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -91,7 +90,7 @@ async fn once(socket: &str) -> Result<()> {
     let engine = connect(socket)?;
     let region = Region::new(ALLOCATOR);
     let started = Instant::now();
-    let seen = observe_once(&engine, BTreeMap::new()).await?;
+    let seen = observe_once(&engine, &observer::Settings::default()).await?;
     let took = started.elapsed();
     ensure!(!seen.desired.services.is_empty());
     println!(

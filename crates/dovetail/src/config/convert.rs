@@ -1,6 +1,6 @@
 //! From the file's words to the settings of the crates that use them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
@@ -57,9 +57,14 @@ impl Config {
             .collect()
     }
 
-    /// What the observer must know of every cluster's proxies.
-    pub fn proxies(&self) -> BTreeMap<ClusterName, observer::Proxies> {
-        self.clusters().into_iter().map(|parts| (parts.name, parts.observer)).collect()
+    /// The observer's settings, with what it must know of every cluster's proxies.
+    pub fn observer(&self) -> observer::Settings {
+        observer::Settings {
+            poll_interval: self.engine.poll_interval.0,
+            crash_loop_wait: self.crash_loop_wait.map_or(Duration::ZERO, |wait| wait.0),
+            proxies: self.clusters().into_iter().map(|parts| (parts.name, parts.observer)).collect(),
+            ..observer::Settings::default()
+        }
     }
 
     /// One cluster's settings.

@@ -43,6 +43,9 @@ pub struct Config {
     /// Who may claim which hosts; without rules, everybody every host. A host that some rules are about may be claimed by
     /// services that one of them admits, any other host by everybody.
     pub claims: Vec<Claim>,
+    /// In task mode, a task in whose place three others ended by themselves within five minutes gets requests once it has
+    /// run for twice as long as they lasted, and at the latest after this; null: at once.
+    pub crash_loop_wait: Option<Span>,
     /// The proxies: one service each, by a name of your choice (1 to 16 of `[a-z0-9-]`).
     pub clusters: Entries<Cluster, ClusterSettings>,
 }
@@ -376,6 +379,7 @@ impl Default for Config {
             admin: Admin::default(),
             object_labels: Entries::default(),
             claims: Vec::new(),
+            crash_loop_wait: Some(Span::seconds(120)),
             clusters: Entries(BTreeMap::from([(main, ClusterSettings::default())])),
         }
     }

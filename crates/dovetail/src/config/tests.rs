@@ -68,7 +68,7 @@ fn the_observer_knows_how_many_addresses_the_proxies_take() {
         ("{publish_mode: host, ports: {http: 80}}", (None, 0, false)),
     ] {
         let yaml = format!("clusters: {{main: {{service_cluster: east, proxy: {proxy}}}}}");
-        let proxies = parse("test.yaml", &yaml).expect("it is fine").proxies();
+        let proxies = parse("test.yaml", &yaml).expect("it is fine").observer().proxies;
         let (_, of_main) = proxies.into_iter().next().expect("one cluster");
         let observer::Proxies { service, service_cluster, replicas, surge, vip } = of_main;
         assert_eq!((service.as_str(), service_cluster.as_str()), ("dovetail-proxy", "east"), "{proxy}");

@@ -146,7 +146,7 @@ async fn judged(stack: &Stack, name: &str, config: Option<&Config>) -> swarm::Re
         settings.clusters.insert(part.name, part.reconciler);
     }
     // No proxies: whether a network has room for them is the cluster's to tell, not the file's.
-    let observed = observer::observe_once(&Offline::new(stack, name), BTreeMap::new()).await?;
+    let observed = observer::observe_once(&Offline::new(stack, name), &observer::Settings::default()).await?;
     Ok(reconciler::compile(&observed.desired, &published, &settings).report)
 }
 

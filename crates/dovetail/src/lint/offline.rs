@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use model::{CreatedAt, Digest, InstanceName, NetworkId, NodeId, SecretId, ServiceId, TaskId, labels};
+use model::{Digest, InstanceName, NetworkId, NodeId, SecretId, ServiceId, TaskId, Timestamp, labels};
 use swarm::{
     Attachment, Config, DesiredState, Endpoint, EndpointMode, Identity, Mode, Network, Node, RawService, RegistryAuth,
     Result, RunningCount, Secret, Task, TaskState, TasksOf,
@@ -124,7 +124,7 @@ impl Content {
             values.chain([(labels::STACK.to_owned(), stack.to_owned())]).collect::<BTreeMap<_, _>>()
         };
         let id = service_id(number);
-        let created_at = CreatedAt(i64::try_from(number).unwrap_or(i64::MAX));
+        let created_at = Timestamp(i64::try_from(number).unwrap_or(i64::MAX));
         let task = (wanted > 0).then(|| Task {
             id: TaskId::new(format!("{id}.1")),
             service: id.clone(),
@@ -132,6 +132,7 @@ impl Content {
             node: NodeId::new(NODE),
             created_at,
             state: TaskState::Running,
+            since: created_at,
             desired: DesiredState::Running,
             error: None,
             host_ports: service.host_ports.iter().map(|port| (*port, *port)).collect(),
@@ -145,6 +146,7 @@ impl Content {
             id,
             version: 1,
             created_at,
+            updated_at: created_at,
             name: service.name.clone(),
             labels: values(&service.labels),
             container_labels: values(&service.container_labels),
@@ -160,6 +162,11 @@ impl Content {
 }
 
 impl swarm::Read for Offline {
+    /// Nothing of a file has a past.
+    fn now(&self) -> Timestamp {
+        Timestamp::default()
+    }
+
     async fn identity(&self) -> Result<Identity> {
         Ok(Identity { version: "20.10".into(), api: (1, 41), manager: true })
     }

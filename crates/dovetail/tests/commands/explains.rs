@@ -1,8 +1,11 @@
 //! `explain`: one test a reason for asking.
 
+use std::time::Duration;
+
 use dovetail::commands;
 use insta::assert_snapshot;
 use model::labels;
+use tokio::time::sleep;
 
 use crate::stage::{Stage, running, steady};
 
@@ -132,4 +135,33 @@ async fn who_does_not_ask_and_who_does_not_exist() {
     assert_snapshot!(refusal(&stage, "web").await, @r#"there is no service "web"; is other_web or team_web meant?"#);
     assert_snapshot!(refusal(&stage, "nobody").await, @r#"there is no service "nobody"; docker service ls lists those there are"#);
     assert_snapshot!(refusal(&stage, "").await, @r#"there is no service ""; docker service ls lists those there are"#);
+}
+
+/// Each time that a task comes or goes is an update of the proxies, until it is clear that this will go on.
+#[tokio::test(start_paused = true)]
+async fn a_service_whose_task_ends_again_and_again_stops_moving_the_proxies() {
+    let stage = Stage::new();
+    stage.publish_the_founding_documents_services().await;
+    stage.service("loop").label(labels::HOSTS, "loop.local").label(labels::PORT, "80").create().unwrap();
+    stage.operate().await;
+    let explained = std::cell::RefCell::new(String::new());
+    let mut versions = vec![stage.proxy_version()];
+    stage
+        .while_operating(async {
+            for _ in 0..8 {
+                sleep(Duration::from_secs(20)).await;
+                stage.swarm.kill_task(&stage.swarm.running_tasks("loop")[0].id);
+                stage.swarm.eventually("another runs", |swarm| running(swarm, &["loop"]) == 1).await;
+                versions.push(stage.proxy_version());
+            }
+            sleep(Duration::from_secs(5)).await;
+            explained.replace(explain(&stage, "loop").await);
+            sleep(Duration::from_secs(90)).await;
+        })
+        .await;
+    let moved: Vec<bool> = versions.windows(2).map(|pair| pair[0] != pair[1]).collect();
+    // It goes, it comes and goes twice, and goes for good.
+    assert_eq!(moved, [true, true, true, true, false, false, false, false]);
+    assert_snapshot!("explain_crash_loop", explained.into_inner());
+    assert_snapshot!("explain_crash_loop_over", explain(&stage, "loop").await);
 }

@@ -14,7 +14,7 @@ use super::{Decoded, WirePort, address, json, timestamp};
 
 pub(crate) fn service(bytes: &[u8]) -> Decoded<Option<Service>> {
     let wire: WireService = item(bytes, "service")?;
-    let WireService { id, version, created_at, spec, endpoint, service_status, update_status } = wire;
+    let WireService { id, version, created_at, updated_at, spec, endpoint, service_status, update_status } = wire;
     let of = |problem: String| format!("service {id}: {problem}");
     let WireServiceSpec { name, labels, task_template, mode, networks, endpoint_spec } = spec;
     let template = WireTaskTemplate::deserialize(&task_template).map_err(|error| of(error.to_string()))?;
@@ -23,9 +23,11 @@ pub(crate) fn service(bytes: &[u8]) -> Decoded<Option<Service>> {
         Some(spec) => (endpoint_mode(spec.mode.as_deref()), spec.ports.unwrap_or_default()),
         None => (EndpointMode::Vip, Vec::new()),
     };
+    let created_at = timestamp(&created_at).map_err(of)?;
     Ok(Some(Service {
         version: version.index,
-        created_at: timestamp(&created_at).map_err(of)?,
+        created_at,
+        updated_at: updated_at.map_or(Ok(created_at), |text| timestamp(&text)).map_err(of)?,
         name,
         labels: labels.unwrap_or_default(),
         container_labels: template.container_spec.and_then(|spec| spec.labels).unwrap_or_default(),
@@ -51,6 +53,7 @@ struct WireService {
     id: String,
     version: WireVersion,
     created_at: String,
+    updated_at: Option<String>,
     spec: WireServiceSpec,
     endpoint: Option<WireEndpoint>,
     service_status: Option<WireServiceStatus>,

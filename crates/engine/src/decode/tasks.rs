@@ -69,6 +69,7 @@ struct WireTask<'a, Spec> {
 #[serde(rename_all = "PascalCase")]
 struct WireTaskStatus<'a> {
     #[serde(borrow)]
+    timestamp: Option<Text<'a>>,
     state: Text<'a>,
     err: Option<String>,
     port_status: Option<WirePortStatus>,
@@ -104,12 +105,14 @@ fn task<Spec>(
         wire;
     let Some(service) = service_id.filter(|service| !service.is_empty()) else { return Ok(None) };
     let of = |problem: String| format!("task {id}: {problem}");
+    let created_at = timestamp(&created_at).map_err(of)?;
     Ok(Some(Task {
         service: ServiceId::new(known.id(&service)),
         slot: slot.unwrap_or(0),
         node: NodeId::new(known.id(node_id.as_deref().unwrap_or_default())),
-        created_at: timestamp(&created_at).map_err(of)?,
+        created_at,
         state: task_state(&status.state),
+        since: status.timestamp.map_or(Ok(created_at), |text| timestamp(&text)).map_err(of)?,
         desired: desired(&desired_state),
         error: status.err.filter(|text| !text.is_empty()),
         host_ports: host_ports(status.port_status.and_then(|status| status.ports).unwrap_or_default()),

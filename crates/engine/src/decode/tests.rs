@@ -46,7 +46,7 @@ fn nodes(bytes: &[u8]) -> Decoded<Vec<Node>> {
     whole(bytes, node)
 }
 
-fn at(text: &str) -> CreatedAt {
+fn at(text: &str) -> Timestamp {
     timestamp(text).unwrap()
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dovetail_engine::{Endpoint, Engine, supported};
-use model::{ConfigId, CreatedAt, InstanceName, ServiceId};
+use model::{ConfigId, InstanceName, ServiceId, Timestamp};
 use serde_json::{Value, json};
 use swarm::{Class, Config, Error, Identity, NewConfig, Read, RegistryAuth, TasksOf, Write};
 
@@ -185,7 +185,7 @@ async fn configs_are_created_labelled_and_removed() {
     let config = Config {
         id: "c9".into(),
         version: 5,
-        created_at: CreatedAt(0),
+        created_at: Timestamp(0),
         name: "one".into(),
         labels,
         data: b"hi\n"[..].into(),

@@ -76,7 +76,7 @@ async fn an_unread_network_holds_back_its_service_alone() {
         assert_eq!(unread(&desired, "held-back"), Some(reason.as_str()), "it is there, since it is not gone");
         let held_back = service(&desired, "held-back").unwrap();
         assert!(held_back.networks.is_empty(), "with one unread, the other would look like the only one");
-        assert_eq!(*desired, observe_once(&swarm, BTreeMap::new()).await.unwrap().desired);
+        assert_eq!(*desired, observe_once(&swarm, &Settings::default()).await.unwrap().desired);
         sleep(Duration::from_secs(60)).await;
         assert!(world.nothing_published());
         fault.lift();

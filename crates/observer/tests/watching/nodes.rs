@@ -1,9 +1,8 @@
 //! Services that are reached at their nodes.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use dovetail_observer::observe_once;
+use dovetail_observer::{Settings, observe_once};
 use embedded::{Fault, Verb};
 use model::{Backends, Desired, labels};
 use swarm::Class;
@@ -41,7 +40,7 @@ async fn nodes_are_listed_for_services_that_are_reached_at_them_and_then_rarely(
         .unwrap();
     let found = |desired: &Desired| at_nodes(desired, "on-nodes") == ["172.20.0.1:8080"];
     let desired = world.within(POLL, "at its node", found).await;
-    assert_eq!(*desired, observe_once(&swarm, BTreeMap::new()).await.unwrap().desired);
+    assert_eq!(*desired, observe_once(&swarm, &Settings::default()).await.unwrap().desired);
     swarm.clear_calls();
     sleep(Duration::from_secs(120)).await;
     let lists = world.made(Verb::Nodes);
@@ -71,14 +70,14 @@ async fn a_failing_list_of_nodes_keeps_what_was_known_and_holds_back_those_on_ne
     sleep(Duration::from_secs(130)).await;
     assert!(world.nothing_published() && fault.hits() > 0);
     // A fresh process knows no addresses: it withdraws nothing for that.
-    let fresh = observe_once(&swarm, BTreeMap::new()).await.unwrap().desired;
+    let fresh = observe_once(&swarm, &Settings::default()).await.unwrap().desired;
     assert_eq!(unread(&fresh, "web"), Some("the addresses of its nodes could not be listed"));
     assert!(has_run(&fresh, "vip"));
     fault.lift();
     let refusal = swarm.inject(Fault::on(Verb::Nodes).fail(Class::Refused));
     sleep(Duration::from_secs(70)).await;
     assert!(world.nothing_published(), "what was seen once stays");
-    let fresh = observe_once(&swarm, BTreeMap::new()).await.unwrap().desired;
+    let fresh = observe_once(&swarm, &Settings::default()).await.unwrap().desired;
     assert_eq!((unread(&fresh, "web"), at_nodes(&fresh, "web")), (None, Vec::new()));
     refusal.lift();
     on_nodes("more", 81);

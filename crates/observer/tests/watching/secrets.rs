@@ -1,9 +1,8 @@
 //! Secrets.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use dovetail_observer::observe_once;
+use dovetail_observer::{Settings, observe_once};
 use embedded::{Fault, Verb};
 use model::labels;
 use swarm::Class;
@@ -51,7 +50,7 @@ async fn secrets_that_are_named_are_followed() {
     let mut world = start(&swarm);
     let desired = world.within(SOON, "both", |desired| desired.services.len() == 2).await;
     assert_eq!(named(&desired), [("users".to_owned(), users.clone())]);
-    assert_eq!(*desired, observe_once(&swarm, BTreeMap::new()).await.unwrap().desired);
+    assert_eq!(*desired, observe_once(&swarm, &Settings::default()).await.unwrap().desired);
 
     sleep(Duration::from_secs(20)).await;
     swarm.clear_calls();
@@ -138,7 +137,7 @@ async fn a_failing_list_of_secrets_keeps_the_last_and_holds_back_new_names_alone
     assert_eq!(unread(&desired, "held-back"), reason, "whether its secret exists is not known");
     // A fresh process knows nothing of secrets: who names none is published, and the others are not gone.
     for desired in [
-        observe_once(&swarm, BTreeMap::new()).await.unwrap().desired,
+        observe_once(&swarm, &Settings::default()).await.unwrap().desired,
         (*start(&swarm).within(SOON, "the start", |_| true).await).clone(),
     ] {
         assert!(has_run(&desired, "vip"));

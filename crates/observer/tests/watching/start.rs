@@ -1,9 +1,8 @@
 //! The first publication.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use dovetail_observer::observe_once;
+use dovetail_observer::{Settings, observe_once};
 use embedded::{Call, Fault, Verb};
 use model::Desired;
 use swarm::Class;
@@ -24,7 +23,7 @@ async fn what_is_there_is_published_at_the_start() {
     assert!(has_run(&desired, "vip"));
     let names: Vec<&str> = desired.networks.values().map(|network| network.name.as_str()).collect();
     assert_eq!(names, ["app"]);
-    assert_eq!(*desired, observe_once(&swarm, BTreeMap::new()).await.unwrap().desired);
+    assert_eq!(*desired, observe_once(&swarm, &Settings::default()).await.unwrap().desired);
 }
 
 #[tokio::test(start_paused = true)]
@@ -59,7 +58,7 @@ async fn nothing_is_published_before_everything_is_listed() {
         sleep(Duration::from_secs(60)).await;
         assert!(world.desired.borrow().is_none(), "without {what}");
         assert!(world.status.borrow().failures_in_a_row > 3, "without {what}");
-        assert!(observe_once(&swarm, BTreeMap::new()).await.is_err(), "without {what}");
+        assert!(observe_once(&swarm, &Settings::default()).await.is_err(), "without {what}");
         fault.lift();
         world.within(LONGEST_RETRY, "the task", |desired| tasks(desired, "task") == Some(1)).await;
     }

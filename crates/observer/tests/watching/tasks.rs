@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dovetail_observer::Completeness;
+use dovetail_observer::{Completeness, Settings, observe_once};
 use embedded::{Call, Fault, Verb};
 use model::{Backends, Desired, labels};
 use swarm::{Class, TasksOf};
@@ -140,4 +140,80 @@ async fn one_failing_list_makes_one_service_stale() {
     swarm.inject(Fault::when(move |call| *call == Call::Tasks(TasksOf::Service(bad.clone()))).fail(Class::Malformed));
     let desired = world.within(POLL, "the bad one is stale", |desired| tasks(desired, "bad").is_none()).await;
     assert_eq!(tasks(&desired, "good"), Some(1));
+}
+
+/// How many tasks of a service get requests, and how many are held off.
+fn held_off(desired: &Desired, name: &str) -> (usize, usize) {
+    let Backends::Tasks { tasks, .. } = &service(desired, name).unwrap().backends else { panic!("it is in task mode") };
+    let held_off = tasks.iter().filter(|task| task.held_off).count();
+    (tasks.len() - held_off, held_off)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_comes_back_a_fourth_time_must_run_for_longer_than_those_before_it() {
+    let swarm = new_swarm();
+    task_mode(&swarm, "loop").create().unwrap();
+    task_mode(&swarm, "good").create().unwrap();
+    swarm.settled(LONGEST_RETRY).await;
+    let mut world = start(&swarm);
+    world.within(SOON, "both", |desired| tasks(desired, "loop") == Some(1) && tasks(desired, "good") == Some(1)).await;
+    sleep(Duration::from_secs(60)).await;
+    let mut seen = Vec::new();
+    for _ in 0..6 {
+        sleep(Duration::from_secs(8)).await;
+        swarm.kill_task(&swarm.running_tasks("loop")[0].id);
+        world.within(POLL, "none", |desired| tasks(desired, "loop") == Some(0)).await;
+        let desired = world.within(2 * POLL, "another", |desired| tasks(desired, "loop") == Some(1)).await;
+        seen.push(held_off(&desired, "loop"));
+    }
+    assert_eq!(seen, [(1, 0), (1, 0), (0, 1), (0, 1), (0, 1), (0, 1)]);
+    assert_eq!(world.made(Verb::TaskHistory), 6, "once for each");
+    let once = || async { observe_once(&swarm, &Settings::default()).await.unwrap().desired };
+    assert_eq!(held_off(&once().await, "loop"), (0, 1), "whoever looks sees the same");
+
+    // It made it: those before it lasted for some 14 s, the delay before their start included.
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(held_off(world.desired.borrow().as_ref().unwrap(), "loop"), (0, 1));
+    world.within(Duration::from_secs(10) + POLL, "it counts", |desired| held_off(desired, "loop") == (1, 0)).await;
+    assert_eq!(held_off(&once().await, "loop"), (1, 0));
+    assert_eq!(held_off(&once().await, "good"), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repaired_service_is_served_at_once() {
+    let swarm = new_swarm();
+    task_mode(&swarm, "loop").create().unwrap();
+    swarm.settled(LONGEST_RETRY).await;
+    let mut world = start(&swarm);
+    for _ in 0..5 {
+        sleep(Duration::from_secs(8)).await;
+        swarm.eventually("it runs", |swarm| swarm.running_tasks("loop").len() == 1).await;
+        swarm.kill_task(&swarm.running_tasks("loop")[0].id);
+    }
+    world.within(4 * POLL, "held off", |desired| held_off(desired, "loop") == (0, 1)).await;
+    swarm.update_image("loop", "app:2").unwrap();
+    swarm
+        .eventually("the repaired one runs", |swarm| {
+            let running = swarm.running_tasks("loop");
+            running.len() == 1 && running[0].spec["ContainerSpec"]["Image"] == "app:2"
+        })
+        .await;
+    world.within(Duration::from_secs(1), "it is served", |desired| held_off(desired, "loop") == (1, 0)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_history_that_cannot_be_read_is_a_list_of_tasks_that_failed() {
+    let swarm = new_swarm();
+    task_mode(&swarm, "task").create().unwrap();
+    swarm.settled(LONGEST_RETRY).await;
+    let mut world = start(&swarm);
+    world.within(SOON, "a task", |desired| tasks(desired, "task") == Some(1)).await;
+    sleep(Duration::from_secs(60)).await;
+    let fault = swarm.inject(Fault::on(Verb::TaskHistory).fail(Class::Unavailable));
+    swarm.kill_task(&swarm.running_tasks("task")[0].id);
+    world.within(POLL, "none", |desired| tasks(desired, "task") == Some(0)).await;
+    world.within(2 * POLL, "it is not known which count", |desired| tasks(desired, "task").is_none()).await;
+    fault.lift();
+    let desired = world.within(POLL, "it is known", |desired| tasks(desired, "task") == Some(1)).await;
+    assert_eq!(held_off(&desired, "task"), (1, 0));
 }

@@ -2,8 +2,8 @@ use std::fmt::Write as _;
 use std::num::NonZeroU16;
 
 use model::{
-    AtNode, BackendMode, Backends, Code, Contribution, CreatedAt, Digest, Fragment, Hold, Manifest, Network, Problem,
-    Route, Scale, ServiceReport, Shortage, Verdict,
+    AtNode, BackendMode, Backends, Code, Contribution, Digest, Fragment, Hold, Manifest, Network, Problem, Route,
+    Scale, ServiceReport, Shortage, Timestamp, Verdict,
 };
 
 use super::*;
@@ -75,10 +75,10 @@ fn check_main(services: Vec<Service>, published: &BTreeMap<ClusterName, Publishe
 fn services_on_one_host_form_one_group_oldest_first() {
     let services = vec![
         with(tasks_service("v1", "demo.local,www.demo.local", "n1", &["10.0.0.3", "10.0.0.4"]), |s| {
-            s.created_at = CreatedAt(2)
+            s.created_at = Timestamp(2)
         }),
-        with(tasks_service("v2", "demo.local", "n1", &["10.0.0.5"]), |s| s.created_at = CreatedAt(1)),
-        with(vip_service("v3", "demo.local,*.demo.local", "n2", "10.1.0.9"), |s| s.created_at = CreatedAt(1)),
+        with(tasks_service("v2", "demo.local", "n1", &["10.0.0.5"]), |s| s.created_at = Timestamp(1)),
+        with(vip_service("v3", "demo.local,*.demo.local", "n2", "10.1.0.9"), |s| s.created_at = Timestamp(1)),
         tasks_service("fallback", "", "n1", &["10.0.0.8"]),
         with(vip_service("both", "both.local", "n1", "10.0.0.7"), |s| request(s).default_backend = true),
     ];
@@ -496,7 +496,7 @@ fn what_was_never_read_of_a_service_leaves_it_as_it_is_live() {
 fn after_a_failed_join_networks_join_one_at_a_time_and_services_that_move_are_served_as_before() {
     let service = |name: &str, network: &str| vip_service(name, &format!("{name}.local"), network, "10.0.0.9");
     let known = contribution("moves", "moves.local", BackendMode::Vip, "n1", "10.0.0.1:8080");
-    let created = |name: &str, network: &str, at| with(service(name, network), |s| s.created_at = CreatedAt(at));
+    let created = |name: &str, network: &str, at| with(service(name, network), |s| s.created_at = Timestamp(at));
     let services = || vec![created("first", "n2", 1), created("moves", "n3", 2), created("second", "n4", 3)];
     let gone = contribution("gone", "gone.local", BackendMode::Vip, "full", "10.0.0.1:8080");
     let failed = Hold {

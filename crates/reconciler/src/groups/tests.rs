@@ -1,6 +1,6 @@
 use std::fmt::Write as _;
 
-use model::{BackendMode, CreatedAt};
+use model::{BackendMode, Timestamp};
 use serde_json::{Value, json};
 
 use super::*;
@@ -10,7 +10,7 @@ use crate::sample::{contribution, options};
 fn services(all: Vec<(&str, &str, Value)>) -> Contributions {
     let contribution = |(age, (name, hosts, said)): (usize, (&str, &str, Value))| {
         let from = contribution(name, hosts, BackendMode::Task, "n1", "10.0.0.1:80");
-        let from = Contribution { created_at: CreatedAt(age as i64), options: options(said), ..from };
+        let from = Contribution { created_at: Timestamp(age as i64), options: options(said), ..from };
         (ServiceId::new(name), Arc::new(from))
     };
     all.into_iter().enumerate().map(contribution).collect()

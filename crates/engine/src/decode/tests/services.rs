@@ -18,6 +18,7 @@ fn the_recorded_services_are_read() {
     let web = &services["web"];
     assert_eq!(web.id, ServiceId::from("fz46gjastz5n7r03gbcxmy0ma"));
     assert_eq!(web.created_at, at("2026-11-24T22:20:04.69742757Z"));
+    assert!(web.updated_at > web.created_at, "{:?}", web.updated_at);
     assert_eq!(web.labels, BTreeMap::from([("com.docker.lb.hosts".to_owned(), "x".to_owned())]));
     assert_eq!(web.mode, Mode::Replicated(2));
     assert_eq!(web.networks, ["gvag7rsajo11v4m3fva6jf5ya"]);
@@ -68,7 +69,7 @@ fn read_service(change: impl FnOnce(&mut Value)) -> Service {
 fn what_a_service_need_not_have_may_be_missing_or_null() {
     let lean = read_service(|_| {});
     assert_eq!(lean.version, u64::MAX);
-    assert_eq!(lean.created_at, CreatedAt(1_609_556_645_123_456_789));
+    assert_eq!(lean.created_at, Timestamp(1_609_556_645_123_456_789));
     assert_eq!(lean.running, None);
     let nulls = read_service(|service| {
         service["Spec"]["Labels"] = Value::Null;
@@ -220,6 +221,7 @@ fn one_bad_service_spoils_the_answer_and_is_named() {
     for (bad, complaint) in [
         (wire_service(|service| service["Version"] = json!({})), "service s1: missing field `Index`"),
         (wire_service(|service| service["CreatedAt"] = json!("today")), "service s1: \"today\" is no time"),
+        (wire_service(|service| service["UpdatedAt"] = json!("later")), "service s1: \"later\" is no time"),
         (wire_service(|service| service["Spec"]["Name"] = json!(7)), "service s1: invalid type: integer `7`"),
         (wire_service(|service| service["Spec"]["Labels"] = json!({"a": 1})), "service s1: invalid type: integer `1`"),
         (wire_service(|service| service["Spec"]["TaskTemplate"] = json!([])), "service s1: "),

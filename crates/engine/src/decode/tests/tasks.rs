@@ -13,6 +13,7 @@ fn the_recorded_tasks_are_read_without_their_specs() {
     assert_eq!(tasks.len(), 8);
     assert!(tasks.iter().all(|task| task.desired == DesiredState::Running && task.state == TaskState::Running));
     assert!(tasks.iter().all(|task| *task.spec == Value::Null));
+    assert!(tasks.iter().all(|task| task.since > task.created_at), "each took a while until it ran");
     let of = |service: &'static str| tasks.iter().filter(move |task| task.service.as_str() == service);
     let addresses: Vec<String> = of("bdtp2pb63qm39jxpqh4i0m8pn")
         .flat_map(|task| &task.attachments)
@@ -103,6 +104,7 @@ fn one_bad_task_spoils_the_answer_and_is_named() {
     for (bad, complaint) in [
         (wire_task(|task| task["Status"] = json!({})), "task t1: missing field `State`"),
         (wire_task(|task| task["CreatedAt"] = json!("")), "task t1: \"\" is no time"),
+        (wire_task(|task| task["Status"]["Timestamp"] = json!("now")), "task t1: \"now\" is no time"),
         (
             wire_task(|task| task["NetworksAttachments"] = json!([{"Network": {"ID": "n"}, "Addresses": ["?"]}])),
             "task t1: \"?\" is no address",

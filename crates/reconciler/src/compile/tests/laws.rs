@@ -24,7 +24,7 @@ fn any_service() -> impl Strategy<Value = Service> {
             } else {
                 tasks_service(name, &hosts, network, &addresses)
             };
-            service.created_at = CreatedAt(created_at);
+            service.created_at = Timestamp(created_at);
             match oddity {
                 0 => service.scale = Scale::Zero,
                 1 => service.networks.clear(),

@@ -103,7 +103,7 @@ fn whoever_asks_for_tls_where_no_port_is_published_for_it_is_told() {
 
 #[test]
 fn the_younger_of_two_who_want_tls_in_different_ways_is_refused_and_others_stay() {
-    let created = |at, service| with(service, |service| service.created_at = CreatedAt(at));
+    let created = |at, service| with(service, |service| service.created_at = Timestamp(at));
     let pass = json!({"host": {"tls": "passthrough"}});
     let mut desired = desired([
         created(1, asking(vip_service("passes", "a.local", "n1", "10.0.0.9"), pass)),

@@ -11,7 +11,7 @@ fn at_path(name: &str, age: i64, tasks: u32) -> Service {
     let addresses: Vec<String> = (0..tasks).map(|n| format!("10.1.{}.{}", n / 250, n % 250 + 1)).collect();
     let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
     with(tasks_service(name, "busy.local", "n1", &addresses), |service| {
-        service.created_at = CreatedAt(age);
+        service.created_at = Timestamp(age);
         request(service).options = options(json!({"context_root": format!("/{name}")}));
     })
 }
@@ -80,7 +80,7 @@ fn alike(count: u32) -> String {
 #[test]
 fn names_that_nginx_cannot_hold_beside_each_other_are_refused_and_others_with_that_hash_stay() {
     let few = vip_service("few", "anananananananananc0c0,c0c0c0c0c0c0c0c0c0c0c0", "n1", "10.0.0.9");
-    let many = with(vip_service("many", &alike(2048), "n1", "10.0.0.8"), |service| service.created_at = CreatedAt(-1));
+    let many = with(vip_service("many", &alike(2048), "n1", "10.0.0.8"), |service| service.created_at = Timestamp(-1));
     let other = vip_service("other", "other.local", "n1", "10.0.0.7");
     let services = [few, many, other];
     assert_eq!(refused_for_good(&services, Published::Nothing).0, ["many"]);
@@ -125,7 +125,7 @@ fn whoever_splits_the_hosts_of_a_live_service_pays_for_it() {
     // The hosts of each of these are another half, so that each makes two groups of one.
     let on_half = |bit: u32| {
         let half = hosts((0..1024).filter(|n| n >> bit & 1 == 1));
-        with(tasks(&format!("half-{bit}"), &half, 1), |service| service.created_at = CreatedAt(bit.into()))
+        with(tasks(&format!("half-{bit}"), &half, 1), |service| service.created_at = Timestamp(bit.into()))
     };
     services.extend((0..10).map(on_half));
     assert_eq!(refused_for_good(&services, published).0, ["half-7", "half-8", "half-9"]);

@@ -1,4 +1,4 @@
-use model::{CreatedAt, Group, Options, Service};
+use model::{Group, Options, Service, Timestamp};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -219,7 +219,7 @@ pub(super) fn any_service(
         false => tasks_service(&n.to_string(), hosts, "n1", &addresses),
     };
     service.name = name;
-    service.created_at = CreatedAt(created_at);
+    service.created_at = Timestamp(created_at);
     request(&mut service).options = options;
     service
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use dovetail_reconciler::{ClusterSettings, Settings, check, compile, nginx};
 use model::{
-    BackendMode, Backends, ClusterName, Code, CreatedAt, Desired, Host, Network, NetworkId, Options, Problem,
-    Published, Request, Scale, SecretId, Service, Task, TaskAddresses, Verdict,
+    BackendMode, Backends, ClusterName, Code, Desired, Host, Network, NetworkId, Options, Problem, Published, Request,
+    Scale, SecretId, Service, Task, TaskAddresses, Timestamp, Verdict,
 };
 
 /// A service; `hosts` are comma-separated, none makes a default backend.
@@ -17,7 +17,7 @@ pub fn service(name: &str, hosts: &str, mode: BackendMode, addresses: &[Ipv4Addr
     Service {
         id: name.into(),
         name: name.to_owned(),
-        created_at: CreatedAt(0),
+        created_at: Timestamp(0),
         stack: None,
         access_label: None,
         labels: BTreeMap::new(),
@@ -48,6 +48,7 @@ pub fn service(name: &str, hosts: &str, mode: BackendMode, addresses: &[Ipv4Addr
                         node: "node".into(),
                         addresses: TaskAddresses::from_iter([(network(), (*address).into())]),
                         at_node: None,
+                        held_off: false,
                     })
                     .collect(),
                 stale: false,
@@ -64,7 +65,7 @@ pub fn with(mut service: Service, edit: impl FnOnce(&mut Options)) -> Service {
 
 /// The service as if it had been created at this time.
 pub fn at(created_at: i64, service: Service) -> Service {
-    Service { created_at: CreatedAt(created_at), ..service }
+    Service { created_at: Timestamp(created_at), ..service }
 }
 
 /// The files. Every service must be routed, unless its TLS does not go with another's or it is too large, and every secret
