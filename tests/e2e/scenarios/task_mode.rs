@@ -95,7 +95,7 @@ pub async fn crash_loop(world: &mut World) -> Result<()> {
         world.kill_one_task("loop").await?;
         wait::until("its next task is known", 30 * SECOND, || async { known(world, "loop").await.map(|_| ()) }).await?;
     }
-    world.status_says(&["a task gets no requests yet"], 30 * SECOND).await?;
+    world.status_says(&["kept ending"], 30 * SECOND).await?;
     world.settled(60 * SECOND).await?;
     let (version, load) =
         (world.docker.version("dovetail-proxy").await?, world.load("good.local", Duration::from_millis(50)));
