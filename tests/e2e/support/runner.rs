@@ -2,6 +2,7 @@
 //! table at the end.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -82,10 +83,22 @@ const LANES: usize = 2;
 /// The acceptance list of Interlock's documented behaviour goes from T1 to this.
 const LAST_OF_INTERLOCK: u8 = 35;
 
+/// With E2E_SECOND_CHANCE=1, so many scenarios may fail once.
+const SECOND_CHANCES: usize = 2;
+
 struct Outcome {
     took: Duration,
     failure: Option<String>,
+    /// Why it failed before, if this is its second chance.
+    unsteady: Option<String>,
     figures: Vec<String>,
+}
+
+impl Outcome {
+    /// It failed before it could begin.
+    fn failed(took: Duration, failure: String) -> Self {
+        Self { took, failure: Some(failure), unsteady: None, figures: Vec::new() }
+    }
 }
 
 /// Runs those that the command line selects.
@@ -173,8 +186,23 @@ fn select(scenarios: &[Scenario], arguments: impl Iterator<Item = String>) -> Re
 }
 
 async fn run_all(selected: &[&Scenario], lanes: usize) -> ExitCode {
+    let mut outcomes = run_each(selected, lanes).await;
+    let complete = outcomes.len() == selected.len();
+    if complete && std::env::var_os("E2E_SECOND_CHANCE").is_some_and(|value| value == "1") {
+        run_again(selected, &mut outcomes).await;
+    }
+    let outcomes: Vec<(&Scenario, Outcome)> =
+        outcomes.into_iter().map(|(place, outcome)| (selected[place], outcome)).collect();
+    match report(&outcomes) {
+        ExitCode::SUCCESS if complete => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+/// Runs these. Tells how each went, by its place among them; not all are there if it was interrupted.
+async fn run_each(scenarios: &[&Scenario], lanes: usize) -> BTreeMap<usize, Outcome> {
     let stopped = CancellationToken::new();
-    let queue = Queue::new(selected, lanes);
+    let queue = Queue::new(scenarios, lanes);
     let work = join_all((0..lanes).map(|lane| work_off(&queue, lane, &stopped)));
     let mut work = std::pin::pin!(work);
     let outcomes = tokio::select! {
@@ -185,14 +213,22 @@ async fn run_all(selected: &[&Scenario], lanes: usize) -> ExitCode {
             work.await
         }
     };
-    let mut outcomes: Vec<(usize, Outcome)> = outcomes.into_iter().flatten().collect();
-    outcomes.sort_by_key(|(place, _)| *place);
-    let outcomes: Vec<(&Scenario, Outcome)> =
-        outcomes.into_iter().map(|(place, outcome)| (selected[place], outcome)).collect();
-    let complete = outcomes.len() == selected.len();
-    match report(&outcomes) {
-        ExitCode::SUCCESS if complete => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
+    outcomes.into_iter().flatten().collect()
+}
+
+/// Runs the few that failed once more, by themselves. That they failed stays in the report: it is a fault to be found, and
+/// need not keep everything else from being merged.
+async fn run_again(selected: &[&Scenario], outcomes: &mut BTreeMap<usize, Outcome>) {
+    let failed: Vec<usize> =
+        outcomes.iter().filter(|(_, outcome)| outcome.failure.is_some()).map(|(place, _)| *place).collect();
+    if failed.is_empty() || failed.len() > SECOND_CHANCES {
+        return;
+    }
+    eprintln!("e2e: {} failed, and get a second chance by themselves", failed.len());
+    let again: Vec<&Scenario> = failed.iter().map(|place| selected[*place]).collect();
+    for (number, outcome) in run_each(&again, 1).await {
+        let first = outcomes.remove(&failed[number]).and_then(|first| first.failure);
+        outcomes.insert(failed[number], Outcome { unsteady: first, ..outcome });
     }
 }
 
@@ -263,8 +299,7 @@ async fn run_on_engine(
         match Engine::up(name, scenario.nodes).await {
             Ok(engine) => *running = Some(engine),
             Err(error) => {
-                let failure = Some(format!("no engine to test on: {error:#}"));
-                return Outcome { took: Duration::ZERO, failure, figures: Vec::new() };
+                return Outcome::failed(Duration::ZERO, format!("no engine to test on: {error:#}"));
             }
         }
     }
@@ -281,6 +316,12 @@ async fn run_on_engine(
     }
     for figure in &outcome.figures {
         eprintln!("e2e:   {figure}");
+    }
+    // What is left of it could be in the next one's way.
+    if outcome.failure.is_some()
+        && let Some(mut engine) = running.take()
+    {
+        engine.down().await;
     }
     outcome
 }
@@ -299,10 +340,7 @@ async fn run_one(scenario: &Scenario, engine: &Engine) -> Outcome {
     let started = Instant::now();
     let mut world = match World::new(scenario.name, engine) {
         Ok(world) => world,
-        Err(error) => {
-            let failure = Some(format!("{error:#}"));
-            return Outcome { took: started.elapsed(), failure, figures: Vec::new() };
-        }
+        Err(error) => return Outcome::failed(started.elapsed(), format!("{error:#}")),
     };
     let result =
         std::panic::AssertUnwindSafe(timeout(scenario.suite.limit(), (scenario.run)(&mut world))).catch_unwind().await;
@@ -328,14 +366,18 @@ async fn run_one(scenario: &Scenario, engine: &Engine) -> Outcome {
         (None, Err(error)) => Some(format!("{:#}", anyhow!("the scenario left something behind: {error:#}"))),
         (None, Ok(())) => None,
     };
-    Outcome { took: started.elapsed(), failure, figures }
+    Outcome { took: started.elapsed(), failure, unsteady: None, figures }
 }
 
 fn report(outcomes: &[(&Scenario, Outcome)]) -> ExitCode {
     let width = outcomes.iter().map(|(scenario, _)| scenario.name.len()).max().unwrap_or(0);
     println!();
     for (scenario, outcome) in outcomes {
-        let verdict = if outcome.failure.is_none() { "ok" } else { "FAILED" };
+        let verdict = match outcome {
+            Outcome { failure: Some(_), .. } => "FAILED",
+            Outcome { unsteady: Some(_), .. } => "ok, but failed before",
+            Outcome { .. } => "ok",
+        };
         let took = outcome.took.as_secs_f64();
         println!(
             "{}",
@@ -346,13 +388,19 @@ fn report(outcomes: &[(&Scenario, Outcome)]) -> ExitCode {
         }
     }
     // At the end: of a long output, that is what is still to be seen.
-    let failures: Vec<(&str, &str)> =
-        outcomes.iter().filter_map(|(scenario, outcome)| Some((scenario.name, outcome.failure.as_deref()?))).collect();
-    if !failures.is_empty() {
-        println!("\nfailures:");
-    }
-    for (name, failure) in &failures {
-        println!("    {name}: {failure}");
+    let named = |of: fn(&Outcome) -> Option<&str>| -> Vec<(&str, &str)> {
+        outcomes.iter().filter_map(|(scenario, outcome)| Some((scenario.name, of(outcome)?))).collect()
+    };
+    let failures = named(|outcome| outcome.failure.as_deref());
+    for (title, list) in
+        [("failed before", named(|outcome| outcome.unsteady.as_deref())), ("failures", failures.clone())]
+    {
+        if !list.is_empty() {
+            println!("\n{title}:");
+        }
+        for (name, failure) in list {
+            println!("    {name}: {failure}");
+        }
     }
     let (passed, failed) = (outcomes.len() - failures.len(), failures.len());
     let verdict = if failed == 0 { "ok" } else { "FAILED" };
