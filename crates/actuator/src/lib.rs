@@ -37,6 +37,7 @@ pub mod settings;
 pub mod spec;
 pub mod status;
 pub mod step;
+pub mod tally;
 
 #[cfg(test)]
 mod tests;

@@ -22,7 +22,7 @@ use crate::secrets::Secrets;
 const SINGLE_LISTS: usize = 4;
 
 /// So many networks, or histories of tasks, are asked for at once.
-const AT_ONCE: usize = 8;
+const CALLS_AT_ONCE: usize = 8;
 
 /// What a pass reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,7 +153,7 @@ async fn read_histories(
             let history = swarm.task_history(&id).await;
             (id, history)
         })
-        .buffer_unordered(AT_ONCE);
+        .buffer_unordered(CALLS_AT_ONCE);
     while let Some((id, history)) = histories.next().await {
         let (Some(Candidate { read, .. }), Some(listed)) = (listing.candidates.get(&id), tasks.get_mut(&id)) else {
             continue;
@@ -179,7 +179,7 @@ async fn read_networks(swarm: &impl swarm::Read, networks: &mut Networks, wanted
             let answer = swarm.network(&key).await;
             (key, answer)
         })
-        .buffer_unordered(AT_ONCE);
+        .buffer_unordered(CALLS_AT_ONCE);
     let mut absent = Vec::new();
     while let Some((key, answer)) = answers.next().await {
         match answer {

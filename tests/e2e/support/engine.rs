@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 use tokio::process::Command;
+use tokio_util::sync::CancellationToken;
 
 /// The project's root.
 pub fn root() -> &'static Path {
@@ -20,8 +22,9 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Brings one up; its name is made unique by our process id.
-    pub async fn up(name: &str, nodes: usize) -> Result<Self> {
+    /// Brings one up; its name is made unique by our process id. Where all is stopped on the way, the script removes what
+    /// it has made so far.
+    pub async fn up(name: &str, nodes: usize, stopped: &CancellationToken) -> Result<Self> {
         let name = format!("{name}-{}", std::process::id());
         // `output` of tokio would keep the progress on standard error from whoever waits.
         let child = Command::new(root().join("scripts/engine"))
@@ -34,7 +37,16 @@ impl Engine {
             .stdout(Stdio::piped())
             .spawn()
             .context("start scripts/engine")?;
-        let output = child.wait_with_output().await.context("wait for scripts/engine")?;
+        let id = child.id().context("scripts/engine runs")?.to_string();
+        let mut work = pin!(child.wait_with_output());
+        let output = tokio::select! {
+            output = &mut work => output,
+            () = stopped.cancelled() => {
+                Command::new("kill").args(["-TERM", &id]).status().await?;
+                work.await
+            }
+        };
+        let output = output.context("wait for scripts/engine")?;
         if !output.status.success() {
             bail!("scripts/engine up ended with {}", output.status);
         }

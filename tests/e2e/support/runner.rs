@@ -193,10 +193,7 @@ async fn run_all(selected: &[&Scenario], lanes: usize) -> ExitCode {
     }
     let outcomes: Vec<(&Scenario, Outcome)> =
         outcomes.into_iter().map(|(place, outcome)| (selected[place], outcome)).collect();
-    match report(&outcomes) {
-        ExitCode::SUCCESS if complete => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    }
+    report(&outcomes, selected.len() - outcomes.len())
 }
 
 /// Runs these. Tells how each went, by its place among them; not all are there if it was interrupted.
@@ -272,10 +269,8 @@ async fn work_off(queue: &Queue<'_>, lane: usize, stopped: &CancellationToken) -
         && let Some((place, scenario, index)) = queue.next(lane)
     {
         let name = format!("e2e{}", lane + 1);
-        tokio::select! {
-            outcome = run_on_engine(scenario, &name, &mut running, (index, queue.of)) => outcomes.push((place, outcome)),
-            () = stopped.cancelled() => break,
-        }
+        let outcome = run_on_engine(scenario, &name, &mut running, (index, queue.of), stopped).await;
+        outcomes.extend(outcome.map(|outcome| (place, outcome)));
     }
     if let Some(mut engine) = running {
         engine.down().await;
@@ -283,24 +278,25 @@ async fn work_off(queue: &Queue<'_>, lane: usize, stopped: &CancellationToken) -
     outcomes
 }
 
-/// Runs one scenario on the running engine, or on a new one if that has another number of nodes.
+/// Runs one scenario on the running engine, or on a new one if that has another number of nodes. None if all was stopped on
+/// the way.
 async fn run_on_engine(
     scenario: &Scenario,
     name: &str,
     running: &mut Option<Engine>,
     (index, of): (usize, usize),
-) -> Outcome {
+    stopped: &CancellationToken,
+) -> Option<Outcome> {
     if running.as_ref().is_some_and(|engine| engine.nodes() != scenario.nodes)
         && let Some(mut engine) = running.take()
     {
         engine.down().await;
     }
     if running.is_none() {
-        match Engine::up(name, scenario.nodes).await {
+        match Engine::up(name, scenario.nodes, stopped).await {
             Ok(engine) => *running = Some(engine),
-            Err(error) => {
-                return Outcome::failed(Duration::ZERO, format!("no engine to test on: {error:#}"));
-            }
+            Err(_) if stopped.is_cancelled() => return None,
+            Err(error) => return Some(Outcome::failed(Duration::ZERO, format!("no engine to test on: {error:#}"))),
         }
     }
     let engine = running.as_ref().expect("it was just brought up");
@@ -308,6 +304,7 @@ async fn run_on_engine(
     let outcome = tokio::select! {
         outcome = run_one(scenario, engine) => outcome,
         never = tell_time(scenario.name) => never,
+        () = stopped.cancelled() => return None,
     };
     let took = outcome.took.as_secs_f64();
     match &outcome.failure {
@@ -323,7 +320,7 @@ async fn run_on_engine(
     {
         engine.down().await;
     }
-    outcome
+    Some(outcome)
 }
 
 /// Says now and then that a scenario is still at work.
@@ -369,7 +366,7 @@ async fn run_one(scenario: &Scenario, engine: &Engine) -> Outcome {
     Outcome { took: started.elapsed(), failure, unsteady: None, figures }
 }
 
-fn report(outcomes: &[(&Scenario, Outcome)]) -> ExitCode {
+fn report(outcomes: &[(&Scenario, Outcome)], not_run: usize) -> ExitCode {
     let width = outcomes.iter().map(|(scenario, _)| scenario.name.len()).max().unwrap_or(0);
     println!();
     for (scenario, outcome) in outcomes {
@@ -403,9 +400,13 @@ fn report(outcomes: &[(&Scenario, Outcome)]) -> ExitCode {
         }
     }
     let (passed, failed) = (outcomes.len() - failures.len(), failures.len());
-    let verdict = if failed == 0 { "ok" } else { "FAILED" };
+    if not_run > 0 {
+        println!("\ninterrupted: {not_run} did not run to their end");
+    }
+    let passed_all = failed == 0 && not_run == 0;
+    let verdict = if passed_all { "ok" } else { "FAILED" };
     println!("\ntest result: {verdict}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out");
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if passed_all { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 async fn interrupted() {

@@ -10,10 +10,11 @@ use super::{Failure, Look};
 use crate::hold::Blame;
 use crate::live::{Attempt, Live};
 use crate::memory::{Good, Memory, Refused, Soak};
-use crate::rollout::{Circumstances, Judgement, Rollout, Tally, has_failed, judge, keeps_failing, went_back};
+use crate::rollout::{Circumstances, Judgement, Rollout, judge, went_back};
 use crate::spec::{Mounts, is_manifest_path};
 use crate::status::{Ended, Outcome};
 use crate::step::Kind;
+use crate::tally::{Tally, has_failed, keeps_failing};
 
 impl Look<'_> {
     /// What the Engine refused to write twice, until that is written down: from then on the hold says when it is due again.

@@ -14,8 +14,9 @@ use swarm::{RawService, UpdateState};
 use super::Look;
 use super::write::service_write;
 use crate::live::Live;
-use crate::rollout::{Judgement, Tally};
+use crate::rollout::Judgement;
 use crate::step::{Kind, Step};
+use crate::tally::Tally;
 
 impl Look<'_> {
     /// The live spec, written once more with a label that names the places where it is stuck, while others still run

@@ -9,9 +9,10 @@ use super::Look;
 use crate::hold::{Blame, Held};
 use crate::live::Live;
 use crate::memory::Memory;
-use crate::rollout::{Judgement, Tally};
+use crate::rollout::Judgement;
 use crate::spec::Owned;
 use crate::status::{HoldStatus, Phase, Status};
+use crate::tally::Tally;
 
 impl Look<'_> {
     pub(super) fn published(&self, live: &Live, memory: &Memory, effective: &Owned) -> Published {
