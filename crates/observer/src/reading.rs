@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::crash_loops::CrashLoops;
 use crate::facts::{Facts, TaskRead, network_keys, node_ids, secret_names, task_mode, updating};
-use crate::index::{Candidate, Index, Listing, TaskReads, tasks_of};
+use crate::index::{Index, Listing, TaskReads, tasks_of};
 use crate::lookups::Lookups;
 use crate::networks::Networks;
 use crate::nodes::Nodes;
@@ -42,7 +42,8 @@ pub(crate) struct Reading {
     pub(crate) tasks: TaskReads,
     /// The lists of tasks that failed.
     pub(crate) errors: Vec<Error>,
-    /// What services refer to and could not be read, in this pass or when it was last asked for. Only these wait for it.
+    /// What services refer to and could not be read, in this pass or when it was last asked for: only these wait for it.
+    /// And histories of tasks, for which nobody waits.
     pub(crate) lookup_errors: Vec<Error>,
     /// How long networks were asked for. Those that answer are not asked for again.
     pub(crate) networks_took: Duration,
@@ -67,9 +68,9 @@ pub(crate) async fn read(
         Scope::Tasks(ids) => Listing::again(index, ids),
     };
     let mut errors = Vec::new();
-    let mut tasks = read_tasks(swarm, tasks_to_read(&listing, index, scope), &mut errors).await;
+    let tasks = read_tasks(swarm, tasks_to_read(&listing, index, scope), &mut errors).await;
     crash_loops.proceed(swarm.now());
-    read_histories(swarm, crash_loops, &listing, &mut tasks, &mut errors).await;
+    let history_errors = read_histories(swarm, crash_loops, &listing, &tasks).await;
     let wanted: BTreeSet<&str> =
         listing.candidates.iter().flat_map(|(id, candidate)| network_keys(candidate, tasks_of(&tasks, id))).collect();
     let wanted: BTreeSet<String> = wanted.into_iter().map(str::to_owned).collect();
@@ -80,6 +81,7 @@ pub(crate) async fn read(
         networks.keep(&wanted);
     }
     let mut lookup_errors = networks.errors(&wanted);
+    lookup_errors.extend(history_errors);
     lookup_errors.extend(read_nodes(swarm, nodes, &listing, &tasks).await);
     lookup_errors.extend(read_secrets(swarm, secrets, &listing, scope).await);
     let networks_may_take = networks.may_take();
@@ -135,14 +137,15 @@ async fn read_tasks(swarm: &impl swarm::Read, services: BTreeSet<ServiceId>, err
     reads
 }
 
-/// Asks for the past of tasks that may be part of a crash loop. One that is not told is a list of tasks that failed.
+/// Asks for the past of tasks that may be part of a crash loop. Answers what failed: those tasks count meanwhile, which can
+/// cost an update of the proxies, and keeps nobody from being served.
 async fn read_histories(
     swarm: &impl swarm::Read,
     crash_loops: &mut CrashLoops,
     listing: &Listing,
-    tasks: &mut TaskReads,
-    errors: &mut Vec<Error>,
-) {
+    tasks: &TaskReads,
+) -> Vec<Error> {
+    let mut errors = Vec::new();
     let suspicious = listing.in_task_mode().filter(|(id, read)| match tasks_of(tasks, id) {
         TaskRead::Listed(tasks) => crash_loops.must_be_read(read, tasks),
         TaskRead::Failed | TaskRead::NotAsked => false,
@@ -155,17 +158,15 @@ async fn read_histories(
         })
         .buffer_unordered(CALLS_AT_ONCE);
     while let Some((id, history)) = histories.next().await {
-        let (Some(Candidate { read, .. }), Some(listed)) = (listing.candidates.get(&id), tasks.get_mut(&id)) else {
-            continue;
-        };
-        match history {
-            Ok(history) => crash_loops.learn(read, listed.as_deref().unwrap_or_default(), &history),
-            Err(error) => {
-                errors.push(error);
-                *listed = None;
+        match (history, listing.candidates.get(&id), tasks_of(tasks, &id)) {
+            (Ok(history), Some(candidate), TaskRead::Listed(tasks)) => {
+                crash_loops.learn(&candidate.read, tasks, &history)
             }
+            (Ok(_), _, _) => {}
+            (Err(error), _, _) => errors.push(error),
         }
     }
+    errors
 }
 
 /// Asks for networks. "There is none" is believed only while the cluster answers: the Engine's lookup of one
