@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use model::{ConfigId, ServiceId};
 use serde_json::{Value, json};
 use swarm::{NewConfig, RawService, TaskState, UpdateState};
@@ -144,15 +144,18 @@ impl<S: swarm::Write> Side<S> {
     /// What is to be seen: how the update stands, what runs, what is wanted, and what Swarm would go back to.
     async fn seen(&self) -> Result<Seen> {
         let service = self.service().await?;
-        let mut running: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut running: BTreeMap<&str, u64> = BTreeMap::new();
         for task in self.swarm.task_history(&service.id).await? {
             if task.state == TaskState::Running && task.desired == swarm::DesiredState::Running {
                 *running.entry(self.name_of(&task.spec)).or_default() += 1;
             }
         }
+        let wanted = service.spec["Mode"]["Replicated"]["Replicas"].as_u64().context("it is replicated")?;
+        let count: u64 = running.values().sum();
         Ok(Seen {
             update: service.update.as_ref().map(|update| update.state),
-            whole: service.spec["Mode"]["Replicated"]["Replicas"] == running.values().sum::<usize>(),
+            whole: count == wanted,
+            surplus: count > wanted,
             running: running.iter().map(|(image, count)| format!("{count} {image}")).collect(),
             spec: self.short(&service.spec),
             previous: service.previous_spec.as_ref().map(|spec| self.short(spec)),
@@ -175,7 +178,10 @@ impl<S: swarm::Write> Side<S> {
             } else if since.elapsed() >= Duration::from_secs(3) {
                 return Ok(seen);
             }
-            ensure!(Instant::now() < deadline, "not at rest within 60 s: {last}");
+            if Instant::now() >= deadline {
+                ensure!(!last.surplus, Surplus(last.to_string()));
+                bail!("not at rest within 60 s: {last}");
+            }
             sleep(Duration::from_millis(100)).await;
         }
     }
@@ -257,6 +263,8 @@ struct Seen {
     update: Option<UpdateState>,
     /// Whether as many tasks run as should.
     whole: bool,
+    /// Whether more do.
+    surplus: bool,
     running: Vec<String>,
     spec: String,
     previous: Option<String>,
@@ -264,11 +272,24 @@ struct Seen {
 
 impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { update, running, spec, previous, whole: _ } = self;
+        let Self { update, running, spec, previous, whole: _, surplus: _ } = self;
         let previous = previous.as_deref().unwrap_or("nothing");
         write!(f, "{update:?}; {} run; {spec}; before: {previous}", running.join(" and "))
     }
 }
+
+/// Swarm keeps more tasks than are wanted, and does nothing about it: seen once on 20.10.24 (4 for 2 replicas, after a
+/// start-first update back from an image that nobody has). The embedded Swarm does not have that race.
+#[derive(Debug)]
+struct Surplus(String);
+
+impl fmt::Display for Surplus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "after 60 s there are more tasks than are wanted: {}", self.0)
+    }
+}
+
+impl std::error::Error for Surplus {}
 
 fn class<T>(answer: swarm::Result<T>) -> String {
     answer.map_or_else(|error| error.class.as_str().to_owned(), |_| "done".to_owned())
@@ -296,8 +317,15 @@ pub async fn embedded_and_real(world: &mut World) -> Result<()> {
     // An image that cannot be pulled never gets to running.
     swarm.set_timing(|timing| timing.fail = Duration::ZERO);
     let embedded = Side { hands: Hands::Embedded(swarm.clone()), swarm, images };
-    let (real, embedded) = tokio::join!(real.play(&operations), embedded.play(&operations));
-    let (real, embedded) = (real.context("the real engine")?, embedded.context("the embedded Swarm")?);
+    let (mut on_real, on_embedded) = tokio::join!(real.play(&operations), embedded.play(&operations));
+    if let Err(error) = &on_real
+        && let Some(surplus) = error.downcast_ref::<Surplus>()
+    {
+        world.figure(format!("the real engine, at the first try: {surplus}"));
+        world.docker.line(&format!("service rm {SERVICE}")).await?;
+        on_real = real.play(&operations).await;
+    }
+    let (real, embedded) = (on_real.context("the real engine")?, on_embedded.context("the embedded Swarm")?);
     if let Some(at) = (0..real.len().max(embedded.len())).find(|at| real.get(*at) != embedded.get(*at)) {
         let line = |lines: &[String]| lines.get(at).cloned().unwrap_or_default();
         let before = real[..at].join("\n");

@@ -93,9 +93,9 @@ pub fn all() -> Vec<Scenario> {
         "trouble-node-drained" in Core on 3 => troubles::node_drained;
         "trouble-port-taken" in Core on 3 => troubles::port_taken;
         "trouble-another-port" in Core on 3 => troubles::another_port;
+        "cluster-fifty-networks" in Cluster on 3 => cluster::fifty_networks;
         "cluster-leader-and-operator-lost" in Cluster on 3 => cluster::leader_and_operator_lost;
         "cluster-node-cut-off" in Cluster on 3 => cluster::node_cut_off;
-        "cluster-fifty-networks" in Cluster on 3 => cluster::fifty_networks;
         "cluster-engine-api-troubles" in Cluster on 3 => cluster::api_troubles;
         "cluster-faults-under-load" in Cluster on 3 => faults::under_load;
         "scale-ten-thousand-services" in Scale on 1 => scale::ten_thousand;
