@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::Value;
-use swarm::{RawService, TaskState, UpdateState};
+use swarm::{Place, RawService, TaskState, UpdateState};
 
 use crate::live::Attempt;
 use crate::moment::Moment;
 use crate::settings::Settings;
 use crate::step::{Kind, ServiceWrite};
-use crate::tally::{Place, Tally};
+use crate::tally::Tally;
 
 /// A global service that has no task yet may just have been created.
 const TASKS_APPEAR_WITHIN: Duration = Duration::from_secs(2);
@@ -173,7 +173,7 @@ pub fn judge(
     let waits_for = tally.waits_for();
     if tally.complete {
         // Swarm watches the last tasks for a while; and it has been seen to stay `updating` for ever.
-        let watched = matches!(state, Some(UpdateState::Updating | UpdateState::RollbackStarted));
+        let watched = state.is_some_and(UpdateState::is_under_way);
         let appeared = tally.total > 0 || is_replicated(service) || now.since(rollout.since) >= TASKS_APPEAR_WITHIN;
         let watch =
             if tally.waits_for_what_was_given_up() { patience(tally, settings) } else { settings.rollout_deadline };

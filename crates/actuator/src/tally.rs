@@ -2,12 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{NodeId, TaskId};
+use model::TaskId;
 use serde_json::Value;
-use swarm::{DesiredState, Task, TaskState};
-
-/// Where one task should run: a slot, or a node of a global service.
-pub type Place = (u64, NodeId);
+use swarm::{DesiredState, Place, Task, TaskState};
 
 /// The tasks of a service, counted against its live spec.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,7 +46,7 @@ impl Tally {
         let mut tasks: Vec<&Task> = tasks.iter().collect();
         tasks.sort_by_key(|task| std::cmp::Reverse((task.created_at, task.id.clone())));
         for task in tasks {
-            let place = place(task);
+            let place = task.place();
             let current = runs(&spec["TaskTemplate"], &task.spec);
             let alive = task.desired != DesiredState::Gone;
             if alive {
@@ -145,10 +142,6 @@ pub fn has_failed(task: &Task) -> bool {
     matches!(task.state, TaskState::Failed | TaskState::Rejected | TaskState::Complete)
 }
 
-fn place(task: &Task) -> Place {
-    (task.slot, if task.slot == 0 { task.node.clone() } else { "".into() })
-}
-
 /// The error of tasks that keep failing on this spec, `known` ones aside: twice in one place, or in every place. One
 /// proxy that ends once has been unlucky, and one that its node refused says nothing of a spec that has run there.
 pub fn keeps_failing(spec: &Value, tasks: &[Task], known: &BTreeSet<TaskId>) -> Option<String> {
@@ -156,9 +149,9 @@ pub fn keeps_failing(spec: &Value, tasks: &[Task], known: &BTreeSet<TaskId>) -> 
     let mut failures: BTreeMap<Place, usize> = BTreeMap::new();
     let failed = |task: &&&Task| has_failed(task) && task.state != TaskState::Rejected && !known.contains(&task.id);
     for task in ours.iter().filter(failed) {
-        *failures.entry(place(task)).or_default() += 1;
+        *failures.entry(task.place()).or_default() += 1;
     }
-    let places: BTreeSet<Place> = ours.iter().map(|task| place(task)).collect();
+    let places: BTreeSet<Place> = ours.iter().map(|task| task.place()).collect();
     let everywhere = failures.len() >= 2 && failures.len() == places.len();
     if !everywhere && failures.values().all(|count| *count < 2) {
         return None;

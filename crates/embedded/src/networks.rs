@@ -275,16 +275,14 @@ impl Store {
             return;
         };
         self.release(&superfluous);
-        let (version, time) = (self.touch(), self.time());
-        let Some(service) = self.services.get_mut(id) else { return };
-        service.vips.retain(|network, _| wanted.contains(network));
-        service.vips.extend(allocated);
-        service.endpoint_pending = false;
-        (service.version, service.updated_at) = (version, time);
+        self.touch_service(id, |service| {
+            service.vips.retain(|network, _| wanted.contains(network));
+            service.vips.extend(allocated);
+            service.endpoint_pending = false;
+        });
         self.waiting_services.remove(id);
         // Its tasks waited for this.
         self.freed = true;
-        self.emit(EventKind::Service(id.clone()));
     }
 }
 

@@ -80,7 +80,7 @@ impl Store {
             })
             .collect();
         if dirty.is_empty() {
-            if matches!(state, Some(UpdateState::Updating | UpdateState::RollbackStarted)) {
+            if state.is_some_and(UpdateState::is_under_way) {
                 self.complete(id);
             }
             return;

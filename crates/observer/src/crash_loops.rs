@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use model::{NodeId, TaskId, Timestamp};
+use model::{TaskId, Timestamp};
 use swarm::{Service, Task, TaskState};
 
 use crate::facts::{serves, updating};
@@ -86,7 +86,7 @@ impl CrashLoops {
 fn wait(service: &Service, task: &Task, history: &[Task]) -> Duration {
     let mut ended: Vec<&Task> = history
         .iter()
-        .filter(|other| place(other) == place(task) && matches!(other.state, TaskState::Failed | TaskState::Complete))
+        .filter(|other| other.place() == task.place() && matches!(other.state, TaskState::Failed | TaskState::Complete))
         .filter(|other| other.created_at >= service.updated_at && task.created_at.since(other.created_at) <= WITHIN)
         .collect();
     ended.sort_by_key(|other| std::cmp::Reverse(other.created_at));
@@ -95,13 +95,10 @@ fn wait(service: &Service, task: &Task, history: &[Task]) -> Duration {
     if ended.len() == ENDS { longest.saturating_mul(2) } else { Duration::ZERO }
 }
 
-/// Where one task of a service runs: a slot, or a node of a global service.
-fn place(task: &Task) -> (u64, Option<&NodeId>) {
-    (task.slot, (task.slot == 0).then_some(&task.node))
-}
-
 #[cfg(test)]
 mod tests {
+    use model::NodeId;
+
     use super::*;
     use crate::fixtures::{self, service};
 

@@ -10,7 +10,7 @@ use model::values::SecretName;
 use model::{
     AtNode, BackendMode, Backends, NetworkId, NodeId, Problem, Request, Scale, SecretId, Service, Task, labels,
 };
-use swarm::{Class, DesiredState, Mode, Network, TaskState, UpdateState};
+use swarm::{Class, DesiredState, Mode, Network, TaskState};
 use tokio::time::Instant;
 
 use crate::index::{Candidate, Labels};
@@ -316,8 +316,7 @@ fn task_backends(
 
 /// Whether Swarm is at work on an update of a service, or takes one back.
 pub(crate) fn updating(read: &swarm::Service) -> bool {
-    let state = read.update.as_ref().map(|update| update.state);
-    matches!(state, Some(UpdateState::Updating | UpdateState::RollbackStarted))
+    read.update.as_ref().is_some_and(|update| update.state.is_under_way())
 }
 
 /// Whether requests may go to it.

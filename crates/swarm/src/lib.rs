@@ -16,8 +16,8 @@ use serde_json::Value;
 pub use error::{Class, Error, Result};
 pub use types::{
     Attachment, Config, DesiredState, Endpoint, EndpointMode, Event, EventKind, Identity, Mode, Network, NewConfig,
-    Node, Pool, RawService, RegistryAuth, RunningCount, Secret, Service, Subnet, Task, TaskState, TasksOf, UpdateState,
-    UpdateStatus,
+    Node, Place, Pool, RawService, RegistryAuth, RunningCount, Secret, Service, Subnet, Task, TaskState, TasksOf,
+    UpdateState, UpdateStatus,
 };
 
 /// The reads. Each is one call to the Engine unless it says otherwise, and each answers whole or not at all:

@@ -134,6 +134,16 @@ pub struct Task {
     pub spec: Arc<Value>,
 }
 
+/// Where one task of a service should run: a slot, or a node of a global service.
+pub type Place = (u64, NodeId);
+
+impl Task {
+    /// Its place, which its successors have, too.
+    pub fn place(&self) -> Place {
+        (self.slot, if self.slot == 0 { self.node.clone() } else { "".into() })
+    }
+}
+
 /// A task's place on a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attachment {
@@ -321,6 +331,13 @@ pub enum UpdateState {
     RollbackStarted,
     RollbackPaused,
     RollbackCompleted,
+}
+
+impl UpdateState {
+    /// Whether Swarm is at work on it, forwards or back.
+    pub fn is_under_way(self) -> bool {
+        matches!(self, UpdateState::Updating | UpdateState::RollbackStarted)
+    }
 }
 
 /// The value of the `X-Registry-Auth` header: credentials of a registry. Never printed.

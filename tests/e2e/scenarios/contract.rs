@@ -170,7 +170,7 @@ impl<S: swarm::Write> Side<S> {
         let mut since = Instant::now();
         loop {
             let seen = self.seen().await?;
-            let under_way = matches!(seen.update, Some(UpdateState::Updating | UpdateState::RollbackStarted));
+            let under_way = seen.update.is_some_and(UpdateState::is_under_way);
             let gave_up = matches!(seen.update, Some(UpdateState::Paused | UpdateState::RollbackPaused));
             let done = seen.whole || gave_up || seen.spec.contains("missing");
             if seen != last || under_way || !done {

@@ -9,6 +9,8 @@ use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
+use super::process;
+
 /// The project's root.
 pub fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
@@ -37,12 +39,12 @@ impl Engine {
             .stdout(Stdio::piped())
             .spawn()
             .context("start scripts/engine")?;
-        let id = child.id().context("scripts/engine runs")?.to_string();
+        let id = child.id().context("scripts/engine runs")?;
         let mut work = pin!(child.wait_with_output());
         let output = tokio::select! {
             output = &mut work => output,
             () = stopped.cancelled() => {
-                Command::new("kill").args(["-TERM", &id]).status().await?;
+                process::terminate(id).await?;
                 work.await
             }
         };

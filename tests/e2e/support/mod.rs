@@ -9,6 +9,7 @@ pub mod engine;
 pub mod load;
 pub mod operator;
 pub mod permissions;
+pub mod process;
 pub mod recorder;
 pub mod runner;
 pub mod tls;

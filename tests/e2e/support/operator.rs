@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
-use super::wait;
+use super::{process, wait};
 
 /// The program under test: built by whoever runs the tests, beside this test's own binary, unless `E2E_PROGRAM` names one.
 pub fn program() -> Result<PathBuf> {
@@ -74,10 +74,7 @@ impl Operator {
     /// SIGTERM, and the status that it ends with.
     pub async fn terminate(mut self) -> Result<std::process::ExitStatus> {
         let id = self.child.id().context("the operator runs")?;
-        let status = Command::new("kill").arg("-TERM").arg(id.to_string()).status().await?;
-        if !status.success() {
-            bail!("kill -TERM {id} ended with {status}");
-        }
+        process::terminate(id).await?;
         let ended = tokio::time::timeout(Duration::from_secs(15), self.child.wait()).await;
         ended.context("the operator ends within 15 s of SIGTERM")?.context("wait for the operator")
     }

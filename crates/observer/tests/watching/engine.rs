@@ -8,16 +8,14 @@ use model::{Backends, labels};
 use swarm::Class;
 use tokio::time::sleep;
 
-use crate::{LONGEST_RETRY, POLL, SOON, has_run, new_swarm, service, start, task_mode, tasks, vip_mode};
+use crate::{LONGEST_RETRY, POLL, SOON, has_run, new_swarm, service, start, start_at_rest, task_mode, tasks, vip_mode};
 
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_is_down_withdraws_nothing() {
     let swarm = new_swarm();
     task_mode(&swarm, "task").replicas(2).create().unwrap();
     vip_mode(&swarm, "vip").create().unwrap();
-    swarm.settled(LONGEST_RETRY).await;
-    let mut world = start(&swarm);
-    world.within(SOON, "both", |desired| desired.services.len() == 2).await;
+    let mut world = start_at_rest(&swarm, "both", |desired| desired.services.len() == 2).await;
     swarm.engine_down();
     sleep(Duration::from_secs(30)).await;
     swarm.scale("task", 3).unwrap();
@@ -39,9 +37,7 @@ async fn a_lost_stream_is_opened_again_and_everything_listed() {
     {
         let swarm = new_swarm();
         vip_mode(&swarm, "vip").create().unwrap();
-        swarm.settled(LONGEST_RETRY).await;
-        let mut world = start(&swarm);
-        world.within(SOON, "it runs", |desired| has_run(desired, "vip")).await;
+        let mut world = start_at_rest(&swarm, "it runs", |desired| has_run(desired, "vip")).await;
         sleep(Duration::from_secs(10)).await;
         swarm.clear_calls();
         lose(&swarm);
@@ -89,9 +85,7 @@ async fn events_that_never_come_are_made_up_for_by_the_poll() {
 async fn a_stream_that_breaks_at_once_does_not_make_it_spin() {
     let swarm = new_swarm();
     vip_mode(&swarm, "vip").create().unwrap();
-    swarm.settled(LONGEST_RETRY).await;
-    let mut world = start(&swarm);
-    world.within(SOON, "it runs", |desired| has_run(desired, "vip")).await;
+    let world = start_at_rest(&swarm, "it runs", |desired| has_run(desired, "vip")).await;
     swarm.clear_calls();
     for _ in 0..1200 {
         swarm.break_event_streams();
@@ -135,9 +129,7 @@ async fn a_cluster_at_rest_is_asked_a_bounded_number_of_times() {
             task_mode(&swarm, &format!("task{number}")).create().unwrap();
         }
         vip_mode(&swarm, "vip").create().unwrap();
-        swarm.settled(LONGEST_RETRY).await;
-        let mut world = start(&swarm);
-        world.within(SOON, "everything", |desired| desired.services.len() == task_services + 1).await;
+        let world = start_at_rest(&swarm, "everything", |desired| desired.services.len() == task_services + 1).await;
         sleep(Duration::from_secs(20)).await;
         swarm.clear_calls();
         sleep(Duration::from_secs(60)).await;
@@ -154,9 +146,7 @@ async fn a_cluster_at_rest_is_asked_a_bounded_number_of_times() {
 async fn a_slow_engine_is_asked_less_often() {
     let swarm = new_swarm();
     vip_mode(&swarm, "vip").create().unwrap();
-    swarm.settled(LONGEST_RETRY).await;
-    let mut world = start(&swarm);
-    world.within(SOON, "it runs", |desired| has_run(desired, "vip")).await;
+    let world = start_at_rest(&swarm, "it runs", |desired| has_run(desired, "vip")).await;
     swarm.inject(Fault::on(Verb::Services).slow(Duration::from_secs(2)));
     sleep(Duration::from_secs(30)).await;
     swarm.clear_calls();
@@ -181,9 +171,9 @@ async fn a_list_that_ran_into_its_deadline_does_not_make_polls_seldom() {
     for number in 0..6 {
         task_mode(&swarm, &format!("task{number}")).create().unwrap();
     }
-    swarm.settled(LONGEST_RETRY).await;
-    let mut world = start(&swarm);
-    world.within(SOON, "all tasks", |desired| (0..6).all(|n| tasks(desired, &format!("task{n}")) == Some(1))).await;
+    let mut world =
+        start_at_rest(&swarm, "all tasks", |desired| (0..6).all(|n| tasks(desired, &format!("task{n}")) == Some(1)))
+            .await;
     sleep(Duration::from_secs(60)).await;
     let fault = swarm.inject(Fault::on(Verb::Tasks).once().slow(deadline).fail(Class::Unreachable));
     world.within(POLL + deadline, "stale tasks", |desired| tasks(desired, "task0").is_none()).await;

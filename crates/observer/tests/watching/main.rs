@@ -66,6 +66,14 @@ fn start_with(swarm: &Swarm, settings: Settings) -> World {
     World { swarm: swarm.clone(), desired, addresses, status, poll_every, completeness, short_circuits, stop }
 }
 
+/// Waits until Swarm is at rest, starts, and waits until this is published.
+async fn start_at_rest(swarm: &Swarm, what: &str, condition: impl Fn(&Desired) -> bool) -> World {
+    swarm.settled(LONGEST_RETRY).await;
+    let mut world = start(swarm);
+    world.within(SOON, what, condition).await;
+    world
+}
+
 fn task_mode(swarm: &Swarm, name: &str) -> ServiceBuilder {
     let host = format!("{name}.local");
     swarm.service(name).network("app").label(labels::HOSTS, &host).label(labels::PORT, "80")

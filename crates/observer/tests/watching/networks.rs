@@ -9,7 +9,9 @@ use model::{ClusterName, Desired, labels};
 use swarm::Class;
 use tokio::time::sleep;
 
-use crate::{LONGEST_RETRY, POLL, SOON, World, has_run, new_swarm, service, start, start_with, unread, vip_mode};
+use crate::{
+    LONGEST_RETRY, POLL, SOON, World, has_run, new_swarm, service, start, start_at_rest, start_with, unread, vip_mode,
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_network_is_not_taken_for_gone_while_there_is_no_leader() {
@@ -98,9 +100,7 @@ async fn a_network_that_hangs_delays_nobody_for_long() {
     let (deadline, three_seconds) = (Duration::from_secs(20), Duration::from_secs(3));
     let swarm = new_swarm();
     vip_mode(&swarm, "fine").create().unwrap();
-    swarm.settled(LONGEST_RETRY).await;
-    let mut world = start(&swarm);
-    world.within(SOON, "it runs", |desired| has_run(desired, "fine")).await;
+    let mut world = start_at_rest(&swarm, "it runs", |desired| has_run(desired, "fine")).await;
     let key = swarm.create_network("other").unwrap().as_str().to_owned();
     let hanging = Fault::when(move |call| *call == Call::Network(key.clone())).slow(deadline);
     let fault = swarm.inject(hanging.fail(Class::Unreachable));

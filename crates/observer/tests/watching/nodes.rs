@@ -8,7 +8,7 @@ use model::{Backends, Desired, labels};
 use swarm::Class;
 use tokio::time::sleep;
 
-use crate::{LONGEST_RETRY, POLL, SOON, has_run, new_swarm, service, start, task_mode, tasks, unread, vip_mode};
+use crate::{POLL, has_run, new_swarm, service, start_at_rest, task_mode, tasks, unread, vip_mode};
 
 /// Where the tasks of a service are reached at their nodes.
 fn at_nodes(desired: &Desired, name: &str) -> Vec<String> {
@@ -25,9 +25,7 @@ fn at_nodes(desired: &Desired, name: &str) -> Vec<String> {
 async fn nodes_are_listed_for_services_that_are_reached_at_them_and_then_rarely() {
     let swarm = new_swarm();
     task_mode(&swarm, "web").create().unwrap();
-    swarm.settled(LONGEST_RETRY).await;
-    let mut world = start(&swarm);
-    world.within(SOON, "it runs", |desired| tasks(desired, "web") == Some(1)).await;
+    let mut world = start_at_rest(&swarm, "it runs", |desired| tasks(desired, "web") == Some(1)).await;
     sleep(Duration::from_secs(90)).await;
     assert_eq!(world.made(Verb::Nodes), 0, "nobody needs them");
 
@@ -63,9 +61,7 @@ async fn a_failing_list_of_nodes_keeps_what_was_known_and_holds_back_those_on_ne
     };
     on_nodes("web", 80);
     vip_mode(&swarm, "vip").create().unwrap();
-    swarm.settled(LONGEST_RETRY).await;
-    let mut world = start(&swarm);
-    world.within(SOON, "it runs", |desired| at_nodes(desired, "web") == ["172.20.0.1:80"]).await;
+    let mut world = start_at_rest(&swarm, "it runs", |desired| at_nodes(desired, "web") == ["172.20.0.1:80"]).await;
     let fault = swarm.inject(Fault::on(Verb::Nodes).fail(Class::Unavailable));
     sleep(Duration::from_secs(130)).await;
     assert!(world.nothing_published() && fault.hits() > 0);

@@ -9,8 +9,8 @@ use swarm::Class;
 use tokio::time::sleep;
 
 use crate::{
-    LONGEST_RETRY, POLL, SOON, has_run, named, new_swarm, service, start, task_mode, tasks, unread, vip_mode,
-    with_secret,
+    LONGEST_RETRY, POLL, SOON, has_run, named, new_swarm, service, start, start_at_rest, task_mode, tasks, unread,
+    vip_mode, with_secret,
 };
 
 #[tokio::test(start_paused = true)]
@@ -19,9 +19,7 @@ async fn secrets_that_nobody_names_are_not_listed_and_wake_nobody() {
     task_mode(&swarm, "task").create().unwrap();
     let refused = with_secret(&swarm, "refused", "users").label(labels::PORT, "x");
     refused.create().unwrap();
-    swarm.settled(LONGEST_RETRY).await;
-    let mut world = start(&swarm);
-    world.within(SOON, "both", |desired| desired.services.len() == 2).await;
+    let mut world = start_at_rest(&swarm, "both", |desired| desired.services.len() == 2).await;
     // In the middle between two polls.
     sleep(Duration::from_secs(19) + Duration::from_millis(500)).await;
     swarm.clear_calls();
@@ -87,9 +85,7 @@ async fn secrets_that_are_named_are_followed() {
 async fn a_secret_comes_with_the_label_that_names_it_or_later() {
     let swarm = new_swarm();
     vip_mode(&swarm, "vip").create().unwrap();
-    swarm.settled(LONGEST_RETRY).await;
-    let mut world = start(&swarm);
-    world.within(SOON, "it runs", |desired| has_run(desired, "vip")).await;
+    let mut world = start_at_rest(&swarm, "it runs", |desired| has_run(desired, "vip")).await;
     swarm.set_label("vip", labels::SSL_CERT, "app.cert").unwrap();
     let desired = world
         .within(SOON, "the label", |desired| {
@@ -112,9 +108,7 @@ async fn a_failing_list_of_secrets_keeps_the_last_and_holds_back_new_names_alone
     let swarm = new_swarm();
     let users = swarm.add_secret("users").unwrap();
     with_secret(&swarm, "web", "users").create().unwrap();
-    swarm.settled(LONGEST_RETRY).await;
-    let mut world = start(&swarm);
-    world.within(SOON, "it runs", |desired| tasks(desired, "web") == Some(1)).await;
+    let mut world = start_at_rest(&swarm, "it runs", |desired| tasks(desired, "web") == Some(1)).await;
     let fault = swarm.inject(Fault::on(Verb::Secrets).fail(Class::Unavailable));
     swarm.delete_secret("users").unwrap();
     sleep(Duration::from_secs(30)).await;

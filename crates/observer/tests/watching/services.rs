@@ -7,7 +7,7 @@ use embedded::Verb;
 use model::{Backends, Code, Scale, labels};
 use tokio::time::sleep;
 
-use crate::{LONGEST_RETRY, POLL, SOON, has_run, new_swarm, service, start, tasks, vip_mode};
+use crate::{LONGEST_RETRY, POLL, SOON, has_run, new_swarm, service, start, start_at_rest, tasks, vip_mode};
 
 #[tokio::test(start_paused = true)]
 async fn a_vip_service_is_published_and_then_left_alone() {
@@ -58,9 +58,7 @@ async fn the_edges_of_a_vip_service_are_published_once_each() {
     let swarm = new_swarm();
     swarm.create_network("other").unwrap();
     vip_mode(&swarm, "vip").create().unwrap();
-    swarm.settled(LONGEST_RETRY).await;
-    let mut world = start(&swarm);
-    world.within(SOON, "it runs", |desired| has_run(desired, "vip")).await;
+    let mut world = start_at_rest(&swarm, "it runs", |desired| has_run(desired, "vip")).await;
 
     swarm.scale("vip", 0).unwrap();
     world.within(SOON, "it is at zero", |desired| service(desired, "vip").unwrap().scale == Scale::Zero).await;
@@ -92,9 +90,7 @@ async fn the_edges_of_a_vip_service_are_published_once_each() {
 async fn a_global_vip_service_on_one_node_survives_its_updates() {
     let swarm = new_swarm();
     vip_mode(&swarm, "vip").global().create().unwrap();
-    swarm.settled(LONGEST_RETRY).await;
-    let mut world = start(&swarm);
-    world.within(SOON, "it runs", |desired| has_run(desired, "vip")).await;
+    let mut world = start_at_rest(&swarm, "it runs", |desired| has_run(desired, "vip")).await;
     swarm.update_image("vip", "app:2").unwrap();
     sleep(Duration::from_secs(60)).await;
     swarm.kill_task(&swarm.running_tasks("vip")[0].id);
@@ -112,9 +108,7 @@ async fn a_global_vip_service_on_one_node_survives_its_updates() {
 async fn labels_that_come_and_go_are_followed() {
     let swarm = new_swarm();
     swarm.service("web").network("app").create().unwrap();
-    swarm.settled(LONGEST_RETRY).await;
-    let mut world = start(&swarm);
-    world.within(SOON, "nobody asks", |desired| desired.services.is_empty()).await;
+    let mut world = start_at_rest(&swarm, "nobody asks", |desired| desired.services.is_empty()).await;
     swarm.set_label("web", labels::HOSTS, "a;b{}").unwrap();
     let desired = world.within(SOON, "it asks", |desired| service(desired, "web").is_some()).await;
     let codes: Vec<Code> =

@@ -8,15 +8,13 @@ use model::{Backends, Desired, labels};
 use swarm::{Class, TasksOf};
 use tokio::time::sleep;
 
-use crate::{LONGEST_RETRY, POLL, SOON, has_run, new_swarm, service, start, task_mode, tasks, vip_mode};
+use crate::{LONGEST_RETRY, POLL, SOON, has_run, new_swarm, service, start, start_at_rest, task_mode, tasks, vip_mode};
 
 #[tokio::test(start_paused = true)]
 async fn scaling_in_task_mode_is_seen_within_a_second_of_its_tasks() {
     let swarm = new_swarm();
     task_mode(&swarm, "task").create().unwrap();
-    swarm.settled(LONGEST_RETRY).await;
-    let mut world = start(&swarm);
-    world.within(SOON, "one task", |desired| tasks(desired, "task") == Some(1)).await;
+    let mut world = start_at_rest(&swarm, "one task", |desired| tasks(desired, "task") == Some(1)).await;
     for replicas in [4, 2] {
         // Not in step with the poll.
         sleep(Duration::from_millis(10_700)).await;
@@ -35,9 +33,7 @@ async fn a_rolling_update_in_task_mode_is_followed_closely() {
     let swarm = new_swarm();
     let update = serde_json::json!({ "Parallelism": 1, "Delay": 5_000_000_000_u64, "Order": "start-first" });
     task_mode(&swarm, "task").replicas(3).update_config(update).create().unwrap();
-    swarm.settled(LONGEST_RETRY).await;
-    let mut world = start(&swarm);
-    world.within(SOON, "three tasks", |desired| tasks(desired, "task") == Some(3)).await;
+    let world = start_at_rest(&swarm, "three tasks", |desired| tasks(desired, "task") == Some(3)).await;
     swarm.update_image("task", "app:2").unwrap();
     let ids =
         |tasks: &[swarm::Task]| tasks.iter().map(|task| task.id.clone()).collect::<std::collections::BTreeSet<_>>();
@@ -62,9 +58,7 @@ async fn a_rolling_update_in_task_mode_is_followed_closely() {
 async fn a_crash_raises_no_event_and_is_found_by_the_poll() {
     let swarm = new_swarm();
     task_mode(&swarm, "task").replicas(2).create().unwrap();
-    swarm.settled(LONGEST_RETRY).await;
-    let mut world = start(&swarm);
-    world.within(SOON, "two tasks", |desired| tasks(desired, "task") == Some(2)).await;
+    let mut world = start_at_rest(&swarm, "two tasks", |desired| tasks(desired, "task") == Some(2)).await;
     sleep(Duration::from_secs(60)).await;
     swarm.kill_task(&swarm.running_tasks("task")[0].id);
     world.within(POLL, "one task", |desired| tasks(desired, "task") == Some(1)).await;
@@ -77,9 +71,7 @@ async fn a_dead_node_takes_its_tasks_along() {
     let swarm = new_swarm();
     swarm.add_node("node-2").unwrap();
     task_mode(&swarm, "task").replicas(2).create().unwrap();
-    swarm.settled(LONGEST_RETRY).await;
-    let mut world = start(&swarm);
-    world.within(SOON, "two tasks", |desired| tasks(desired, "task") == Some(2)).await;
+    let mut world = start_at_rest(&swarm, "two tasks", |desired| tasks(desired, "task") == Some(2)).await;
     swarm.kill_node("node-2").unwrap();
     let limit = Duration::from_secs(15) + POLL;
     world.within(limit, "one task", |desired| tasks(desired, "task") == Some(1)).await;
@@ -92,9 +84,9 @@ async fn a_failing_list_of_tasks_keeps_them_stale_and_recovers() {
         task_mode(&swarm, &format!("task{number}")).create().unwrap();
     }
     vip_mode(&swarm, "vip").create().unwrap();
-    swarm.settled(LONGEST_RETRY).await;
-    let mut world = start(&swarm);
-    world.within(SOON, "all tasks", |desired| (0..6).all(|n| tasks(desired, &format!("task{n}")) == Some(1))).await;
+    let mut world =
+        start_at_rest(&swarm, "all tasks", |desired| (0..6).all(|n| tasks(desired, &format!("task{n}")) == Some(1)))
+            .await;
 
     // The lists of all tasks fail, and so do those of one service alone.
     let fault = swarm.inject(Fault::on(Verb::Tasks).fail(Class::Unavailable));
@@ -134,9 +126,7 @@ async fn one_failing_list_makes_one_service_stale() {
     let swarm = new_swarm();
     let bad = task_mode(&swarm, "bad").create().unwrap();
     task_mode(&swarm, "good").create().unwrap();
-    swarm.settled(LONGEST_RETRY).await;
-    let mut world = start(&swarm);
-    world.within(SOON, "both", |desired| tasks(desired, "good") == Some(1)).await;
+    let mut world = start_at_rest(&swarm, "both", |desired| tasks(desired, "good") == Some(1)).await;
     swarm.inject(Fault::when(move |call| *call == Call::Tasks(TasksOf::Service(bad.clone()))).fail(Class::Malformed));
     let desired = world.within(POLL, "the bad one is stale", |desired| tasks(desired, "bad").is_none()).await;
     assert_eq!(tasks(&desired, "good"), Some(1));
@@ -154,9 +144,9 @@ async fn a_task_that_comes_back_a_fourth_time_must_run_for_longer_than_those_bef
     let swarm = new_swarm();
     task_mode(&swarm, "loop").create().unwrap();
     task_mode(&swarm, "good").create().unwrap();
-    swarm.settled(LONGEST_RETRY).await;
-    let mut world = start(&swarm);
-    world.within(SOON, "both", |desired| tasks(desired, "loop") == Some(1) && tasks(desired, "good") == Some(1)).await;
+    let mut world =
+        start_at_rest(&swarm, "both", |desired| tasks(desired, "loop") == Some(1) && tasks(desired, "good") == Some(1))
+            .await;
     sleep(Duration::from_secs(60)).await;
     let mut seen = Vec::new();
     for _ in 0..6 {
@@ -205,9 +195,7 @@ async fn a_repaired_service_is_served_at_once() {
 async fn a_history_that_cannot_be_read_keeps_no_task_from_being_served() {
     let swarm = new_swarm();
     task_mode(&swarm, "loop").create().unwrap();
-    swarm.settled(LONGEST_RETRY).await;
-    let mut world = start(&swarm);
-    world.within(SOON, "a task", |desired| tasks(desired, "loop") == Some(1)).await;
+    let mut world = start_at_rest(&swarm, "a task", |desired| tasks(desired, "loop") == Some(1)).await;
     sleep(Duration::from_secs(60)).await;
     let fault = swarm.inject(Fault::on(Verb::TaskHistory).fail(Class::Unavailable));
     for _ in 0..4 {
