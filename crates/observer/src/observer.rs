@@ -297,7 +297,15 @@ impl<S: swarm::Read + swarm::Watch> Observer<S> {
         }
         for (network, significance) in &folded.networks {
             self.short_circuits.count(*significance);
-            tracing::debug!(network = network.name, ?significance, "a network changes");
+            match significance {
+                Significance::Routing(reason) => {
+                    tracing::debug!(network = network.name, reason = reason.as_str(), "routing changes");
+                }
+                Significance::Spared(reason) => {
+                    tracing::debug!(network = network.name, reason = reason.as_str(), "routing is spared");
+                }
+                Significance::Unchanged => {}
+            }
         }
         self.publish_addresses();
         if first || folded.reaches_routing() {
@@ -449,8 +457,8 @@ impl<S: swarm::Read + swarm::Watch> Level for Observer<S> {
         let read = reading::read(&self.swarm, &self.index, &mut self.lookups, &scope).await;
         let now = Instant::now();
         // Networks are asked for once, and those that fail seldom: nobody else is to wait for them.
-        let networks_took = read.as_ref().map_or(Duration::ZERO, |read| read.networks_took);
-        let took = now.duration_since(started).saturating_sub(networks_took);
+        let lookups_took = read.as_ref().map_or(Duration::ZERO, |read| read.lookups_took);
+        let took = now.duration_since(started).saturating_sub(lookups_took);
         self.due.not_before = now + took;
         let read = match read {
             Ok(mut read) if !self.ready() && !read.errors.is_empty() => Err(read.errors.swap_remove(0)),

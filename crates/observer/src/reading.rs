@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use model::ServiceId;
 use swarm::{Class, Error, Mode, TasksOf};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::crash_loops::CrashLoops;
 use crate::facts::{Facts, TaskRead, network_keys, node_ids, secret_names, task_mode, updating};
@@ -23,6 +23,10 @@ const SINGLE_LISTS: usize = 4;
 
 /// So many networks, or histories of tasks, are asked for at once.
 const CALLS_AT_ONCE: usize = 8;
+
+/// Histories of tasks are asked for in one pass for so long: where a node has died there may be thousands to read, and nobody
+/// is to wait for them. The tasks of the others count meanwhile, until they are listed again.
+const HISTORIES_FOR: Duration = Duration::from_secs(2);
 
 /// What a pass reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,8 +49,8 @@ pub(crate) struct Reading {
     /// What services refer to and could not be read, in this pass or when it was last asked for: only these wait for it.
     /// And histories of tasks, for which nobody waits.
     pub(crate) lookup_errors: Vec<Error>,
-    /// How long networks were asked for. Those that answer are not asked for again.
-    pub(crate) networks_took: Duration,
+    /// How long networks and histories of tasks were asked for. Those that answer are not asked for again.
+    pub(crate) lookups_took: Duration,
     /// How long those that failed may take when they are asked for again.
     pub(crate) networks_may_take: Duration,
 }
@@ -69,14 +73,15 @@ pub(crate) async fn read(
     };
     let mut errors = Vec::new();
     let tasks = read_tasks(swarm, tasks_to_read(&listing, index, scope), &mut errors).await;
+    let asked_at = Instant::now();
     crash_loops.proceed(swarm.now());
     let history_errors = read_histories(swarm, crash_loops, &listing, &tasks).await;
     let wanted: BTreeSet<&str> =
         listing.candidates.iter().flat_map(|(id, candidate)| network_keys(candidate, tasks_of(&tasks, id))).collect();
     let wanted: BTreeSet<String> = wanted.into_iter().map(str::to_owned).collect();
-    let asked_at = Instant::now();
-    read_networks(swarm, networks, networks.to_ask(&wanted, *scope == Scope::Everything, asked_at)).await;
-    let networks_took = asked_at.elapsed();
+    let due = networks.to_ask(&wanted, *scope == Scope::Everything, Instant::now());
+    read_networks(swarm, networks, due).await;
+    let lookups_took = asked_at.elapsed();
     if *scope == Scope::Everything {
         networks.keep(&wanted);
     }
@@ -85,7 +90,7 @@ pub(crate) async fn read(
     lookup_errors.extend(read_nodes(swarm, nodes, &listing, &tasks).await);
     lookup_errors.extend(read_secrets(swarm, secrets, &listing, scope).await);
     let networks_may_take = networks.may_take();
-    Ok(Reading { listing, tasks, errors, lookup_errors, networks_took, networks_may_take })
+    Ok(Reading { listing, tasks, errors, lookup_errors, lookups_took, networks_may_take })
 }
 
 /// The services in task mode whose tasks may be others than those known.
@@ -157,7 +162,8 @@ async fn read_histories(
             (id, history)
         })
         .buffer_unordered(CALLS_AT_ONCE);
-    while let Some((id, history)) = histories.next().await {
+    let deadline = Instant::now() + HISTORIES_FOR;
+    while let Ok(Some((id, history))) = timeout_at(deadline, histories.next()).await {
         match (history, listing.candidates.get(&id), tasks_of(tasks, &id)) {
             (Ok(history), Some(candidate), TaskRead::Listed(tasks)) => {
                 crash_loops.learn(&candidate.read, tasks, &history)

@@ -6,7 +6,7 @@ use dovetail_observer::{Completeness, Settings, observe_once};
 use embedded::{Call, Fault, Verb};
 use model::{Backends, Desired, labels};
 use swarm::{Class, TasksOf};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::{LONGEST_RETRY, POLL, SOON, has_run, new_swarm, service, start, start_at_rest, task_mode, tasks, vip_mode};
 
@@ -207,4 +207,32 @@ async fn a_history_that_cannot_be_read_keeps_no_task_from_being_served() {
     start(&swarm).within(SOON, "nor a start", |desired| held_off(desired, "loop") == (1, 0)).await;
     fault.lift();
     world.within(POLL, "its past is known", |desired| held_off(desired, "loop") == (0, 1)).await;
+}
+
+/// As where a node has died: nobody waits until all of their pasts are known.
+#[tokio::test(start_paused = true)]
+async fn tasks_that_come_back_by_the_hundred_are_served_before_their_past_is_known() {
+    let swarm = new_swarm();
+    let names: Vec<String> = (0..100).map(|number| format!("task{number}")).collect();
+    for name in &names {
+        task_mode(&swarm, name).create().unwrap();
+    }
+    let all = |desired: &Desired| names.iter().all(|name| tasks(desired, name) == Some(1));
+    swarm.settled(LONGEST_RETRY).await;
+    let mut world = start(&swarm);
+    world.within(POLL, "all", all).await;
+    sleep(Duration::from_secs(60)).await;
+    for name in &names {
+        swarm.kill_task(&swarm.running_tasks(name)[0].id);
+    }
+    world.within(2 * POLL, "none", |desired| names.iter().all(|name| tasks(desired, name) == Some(0))).await;
+    swarm.inject(Fault::on(Verb::TaskHistory).slow(Duration::from_millis(200)));
+    let before = world.made(Verb::TaskHistory);
+    let came = Instant::now();
+    world.within(4 * POLL, "all are back", all).await;
+    let asked = world.made(Verb::TaskHistory) - before;
+    assert!((8..100).contains(&asked), "{asked} asked in {:?}", came.elapsed());
+    sleep(6 * POLL).await;
+    // Those that were cut off are asked for again.
+    assert!((100..=116).contains(&(world.made(Verb::TaskHistory) - before)), "and each is known in the end");
 }
