@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use driver::{Level, Next};
-use model::{Published, Target};
+use model::{NetworkId, Published, Target};
 use swarm::Class;
 use tokio::sync::watch;
 
@@ -156,7 +156,8 @@ impl<S: swarm::Write> Actuator<S> {
         match verdict {
             Verdict::Skipped => self.tell_unchecked(reason),
             Verdict::Passed | Verdict::Failed => {
-                tracing::info!(%cluster, %generation, %reason, verdict = verdict.as_str(), seconds, "check ended");
+                let outcome = verdict.as_str();
+                tracing::info!(%cluster, %generation, %reason, outcome, kind = "check", seconds, "check ended");
             }
         }
     }
@@ -223,11 +224,13 @@ fn log_steps(settings: &Settings, steps: &[Step]) {
             Step::CreateService(write) | Step::UpdateService { write, .. } => {
                 let ServiceWrite { attempt, reason, kind, joins, leaves, .. } = write;
                 let generation = attempt.generation.short();
-                tracing::info!(%cluster, %generation, %reason, kind = kind.as_str(), ?joins, ?leaves, "rollout started");
+                let ids = |networks: &[NetworkId]| networks.iter().map(NetworkId::as_str).collect::<Vec<_>>().join(" ");
+                let (joins, leaves) = (ids(joins), ids(leaves));
+                tracing::info!(%cluster, %generation, %reason, kind = kind.as_str(), joins, leaves, "rollout started");
             }
             Step::CreateCheck { write, .. } => {
                 let generation = write.attempt.generation.short();
-                tracing::info!(%cluster, %generation, reason = write.reason, "check started");
+                tracing::info!(%cluster, %generation, reason = write.reason, kind = "check", "check started");
             }
             Step::HoldGeneration { generation, reason, .. } => {
                 let generation = generation.short();

@@ -140,6 +140,8 @@ pub enum Standing {
     Failed {
         /// What happened.
         reason: String,
+        /// Whether it never ran, since its node refused it.
+        rejected: bool,
     },
     /// It ended and could not tell.
     Undecided {
@@ -183,7 +185,8 @@ impl Check {
         }
         if let Some(task) = self.failed() {
             let (reason, beyond) = self.reason(task, checks);
-            return if beyond { Standing::Undecided { reason } } else { Standing::Failed { reason } };
+            let rejected = task.state == TaskState::Rejected;
+            return if beyond { Standing::Undecided { reason } } else { Standing::Failed { reason, rejected } };
         }
         let Some(task) = self.last() else {
             return Standing::Runs { state: None, waits_for: "it has no task yet".into() };
@@ -235,6 +238,8 @@ pub struct Watched {
     pub digest: Digest,
     /// Since when it is due.
     pub since: Moment,
+    /// Since when it or others, each of which something newer took the place of, have kept a write waiting.
+    pub keeps_waiting: Moment,
     /// The furthest that its task got.
     pub furthest: Option<TaskState>,
     /// When that was.
@@ -246,7 +251,19 @@ pub struct Watched {
 impl Watched {
     /// A check that is due from now on.
     pub fn new(digest: Digest, now: Moment) -> Self {
-        Self { digest, since: now, furthest: None, moved: now, told: false }
+        Self { digest, since: now, keeps_waiting: now, furthest: None, moved: now, told: false }
+    }
+
+    /// One that takes the place of another.
+    pub fn after(self, before: Option<Watched>) -> Self {
+        let before = before.filter(|before| !before.told);
+        Self { keeps_waiting: before.map_or(self.since, |before| before.keeps_waiting), ..self }
+    }
+
+    /// For how long others before it, none of which came to an end, have kept a write waiting, if that is too long.
+    pub fn is_overtaken(&self, settings: &Settings, now: Moment) -> Option<Duration> {
+        let waiting = now.since(self.keeps_waiting);
+        (self.keeps_waiting < self.since && waiting > settings.rollout_deadline).then_some(waiting)
     }
 
     /// Notes how far it got, and answers for how long it has not moved if that is too long: allocation and
@@ -452,7 +469,7 @@ mod tests {
             };
             let standing = match check.standing(&settings().checks) {
                 Standing::Passed => "passed".to_owned(),
-                Standing::Failed { reason } => format!("failed {reason}"),
+                Standing::Failed { reason, .. } => format!("failed {reason}"),
                 Standing::Undecided { reason } => format!("undecided {reason}"),
                 Standing::Runs { waits_for, .. } => format!("runs {waits_for}"),
             };
@@ -460,7 +477,7 @@ mod tests {
         }
         let log = Some("x".repeat(9000));
         let check = Check { id: "c".into(), digest: None, tasks: vec![task(1, Failed, None)], log };
-        let Standing::Failed { reason } = check.standing(&settings().checks) else { panic!() };
+        let Standing::Failed { reason, .. } = check.standing(&settings().checks) else { panic!() };
         assert_eq!(reason.chars().count(), 500);
     }
 

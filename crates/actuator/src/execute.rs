@@ -93,7 +93,7 @@ async fn one(
             Ok(()) => {}
             Err(error) if error.class == Class::NotFound => {}
             Err(error) if error.class == Class::Refused => {
-                tracing::warn!(service = %id, %error, "a check stays behind");
+                tracing::warn!(service_id = %id, %error, "a check stays behind");
                 executed.stuck_check = Some(id.clone());
             }
             Err(error) => return Err(error),

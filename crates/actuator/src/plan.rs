@@ -2,8 +2,8 @@
 //! target and memory lead to the same plan, and the executor has nothing left to choose.
 //!
 //! The order within a plan is make before break: config objects first, then one update of the service that
-//! points to them; objects are removed by a later plan, once the rollout has ended well. Every prefix of a plan
-//! leaves the cluster serving what it served, or what it should serve.
+//! points to them; last, objects are removed that nothing needed any more since the rollout before has ended well. Every
+//! prefix of a plan leaves the cluster serving what it served, or what it should serve.
 
 mod check;
 mod decide;
@@ -231,7 +231,11 @@ impl Look<'_> {
         // What a fresh process would take for good now could be what Swarm went back to while nobody watched, and so
         // could what it would blame; only the first target tells.
         let knows_nothing = self.bundle.is_none() && before.good.is_none() && before.rollout.is_none();
-        memory.soak.take_if(|soak| soak.attempt != live.attempt || self.now.since(soak.since) >= self.settings.soak);
+        memory.soak.take_if(|soak| self.is_over(soak, live, memory.rollout.as_ref()));
+        if let Some(soak) = memory.soak.as_mut().filter(|soak| soak.attempt != live.attempt) {
+            // Perhaps what is rolled out now fails, and what is watched is gone back to.
+            soak.since = self.now;
+        }
         let withdrawn = self.withdrawn(service, live, &memory);
         if withdrawn.is_some() {
             ended = memory.rollout.take().and_then(|rollout| self.end(&rollout, Outcome::Failed));
@@ -248,7 +252,9 @@ impl Look<'_> {
 
         let (judgement, tally) = self.judge(service, live, &mut memory);
         let failure = withdrawn.or_else(|| match &judgement {
-            Judgement::Failed { reason } => Some(Failure::new(live.attempt, reason.clone())),
+            Judgement::Failed { reason } => {
+                Some(Failure { rejected: tally.rejected, ..Failure::new(live.attempt, reason.clone()) })
+            }
             Judgement::Converged | Judgement::Rolling { .. } | Judgement::Blocked { .. } | Judgement::Halted { .. } => {
                 None
             }
@@ -271,11 +277,13 @@ impl Look<'_> {
         if judgement == Judgement::Converged {
             if let Some(rollout) = memory.rollout.take().filter(|rollout| rollout.ours || rollout.since < self.now) {
                 ended = self.end(&rollout, Outcome::Completed);
-                memory.soak = self.begin_soak(live, &rollout, memory.good.as_ref());
+                memory.soak = self.begin_soak(live, &rollout, memory.good.as_ref(), memory.soak.take());
             }
             if memory.settled.replace(service.version) != Some(service.version) {
                 memory.in_use.clear();
             }
+        }
+        if judgement.works() {
             memory.good = Some(Good::of(live));
         }
 

@@ -136,6 +136,9 @@ pub enum Judgement {
     Blocked {
         /// What it waits for.
         waits_for: String,
+        /// Whether it works wherever it could be rolled out, and nothing else is to run any more: it waits for its last
+        /// places only.
+        elsewhere: bool,
     },
     /// Swarm gave up on the way, and what it was to roll out has worked before: it must be told again.
     Halted {
@@ -147,6 +150,13 @@ pub enum Judgement {
         /// What happened.
         reason: String,
     },
+}
+
+impl Judgement {
+    /// Whether the live spec is known to work.
+    pub fn works(&self) -> bool {
+        matches!(self, Self::Converged | Self::Blocked { elsewhere: true, .. })
+    }
 }
 
 /// What is known beside the tasks.
@@ -196,7 +206,7 @@ pub fn judge(
             return Judgement::Converged;
         }
         Some(UpdateState::Paused | UpdateState::RollbackPaused) if circumstances.proven => {
-            return Judgement::Blocked { waits_for: gave_up(service, tally) };
+            return Judgement::Blocked { waits_for: gave_up(service, tally), elsewhere: false };
         }
         Some(UpdateState::Paused | UpdateState::RollbackPaused) => {
             return Judgement::Failed { reason: gave_up(service, tally) };
@@ -219,7 +229,8 @@ pub fn judge(
         let reason = format!("no progress for {} s: {waits_for}", idle.as_secs());
         return Judgement::Failed { reason };
     }
-    Judgement::Blocked { waits_for }
+    let elsewhere = tally.done > 0 && !tally.others && !tally.failed && tally.stopping.is_empty();
+    Judgement::Blocked { waits_for, elsewhere }
 }
 
 fn gave_up(service: &RawService, tally: &Tally) -> String {

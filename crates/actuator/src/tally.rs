@@ -29,6 +29,8 @@ pub struct Tally {
     pub given_up: BTreeSet<Place>,
     /// Whether tasks of the live spec failed.
     pub failed: bool,
+    /// Whether the last of them that did was refused by its node.
+    pub rejected: bool,
     /// The places where a task of another spec is still being stopped to make way for one of the live spec.
     pub stopping: BTreeSet<Place>,
     /// Whether tasks of another spec should still run.
@@ -75,7 +77,9 @@ impl Tally {
                     tally.stuck.insert(place);
                 }
             }
-            tally.failed |= has_failed(task);
+            if has_failed(task) && !tally.failed {
+                (tally.failed, tally.rejected) = (true, task.state == TaskState::Rejected);
+            }
             if let Some(error) = &task.error
                 && !tally.errors.contains(error)
             {

@@ -23,8 +23,8 @@ enum Gate {
     Begin(Draft),
     /// The check goes on.
     Wait(String),
-    /// The check says no.
-    Shut(String),
+    /// The check says no; or a node, to running it.
+    Shut { reason: String, rejected: bool },
 }
 
 impl Look<'_> {
@@ -63,13 +63,13 @@ impl Look<'_> {
                 decision.next = Some(self.settings.rollout_poll);
             }
             // The check was of other routes with the same secrets: what is held needs a manifest to carry the hold.
-            Gate::Shut(_) if !steps.is_empty() => {
+            Gate::Shut { .. } if !steps.is_empty() => {
                 decision.phase = Some(Phase::Pending { reason: write.reason.clone() });
                 decision.steps = steps;
             }
-            Gate::Shut(reason) => {
+            Gate::Shut { reason, rejected } => {
                 let blame = self.blames_a_secret(&reason, memory).then_some(Blame::Bundle);
-                let failure = Failure { blame, ..Failure::new(write.attempt, reason) };
+                let failure = Failure { blame, rejected, ..Failure::new(write.attempt, reason) };
                 self.refuse(failure, live, memory, &mut decision);
             }
         }
@@ -104,8 +104,11 @@ impl Look<'_> {
             return Gate::Open;
         }
         let is_over = |watched: &Watched| watched.told && self.inventory.check.is_none();
-        let watched = memory.check.take().filter(|watched| watched.digest == draft.digest && !is_over(watched));
-        let mut watched = watched.unwrap_or_else(|| Watched::new(draft.digest, self.now));
+        let mut watched = match memory.check.take() {
+            Some(watched) if watched.digest == draft.digest && !is_over(&watched) => watched,
+            before => Watched::new(draft.digest, self.now).after(before),
+        };
+        let overtaken = watched.is_overtaken(self.settings, self.now).map(|waiting| waiting.as_secs());
         let standing = self.standing(&draft, memory.stuck_check.as_ref());
         let state = match &standing {
             Ok(Some(Standing::Runs { state, .. })) => *state,
@@ -114,7 +117,9 @@ impl Look<'_> {
         let idle = watched.note(state, self.settings, self.now).map(|idle| idle.as_secs());
         let (gate, ended) = match (standing, idle) {
             (Ok(Some(Standing::Passed)), _) => (Gate::Open, Some((Verdict::Passed, String::new()))),
-            (Ok(Some(Standing::Failed { reason })), _) => (Gate::Shut(reason.clone()), Some((Verdict::Failed, reason))),
+            (Ok(Some(Standing::Failed { reason, rejected })), _) => {
+                (Gate::Shut { reason: reason.clone(), rejected }, Some((Verdict::Failed, reason)))
+            }
             (Ok(Some(Standing::Undecided { reason })), _) => (Gate::Open, Some((Verdict::Skipped, reason))),
             (Ok(Some(Standing::Runs { waits_for, .. })), Some(idle)) => {
                 (Gate::Open, Some((Verdict::Skipped, format!("no progress for {idle} s: {waits_for}"))))
@@ -123,6 +128,10 @@ impl Look<'_> {
                 (Gate::Open, Some((Verdict::Skipped, format!("it was not started for {idle} s"))))
             }
             (Err(reason), _) => (Gate::Open, Some((Verdict::Skipped, reason))),
+            (Ok(_), None) if let Some(waiting) = overtaken => {
+                let reason = format!("for {waiting} s each check was overtaken by a change");
+                (Gate::Open, Some((Verdict::Skipped, reason)))
+            }
             (Ok(Some(Standing::Runs { waits_for, .. })), None) => (Gate::Wait(waits_for), None),
             (Ok(None), None) => (Gate::Begin(draft.clone()), None),
         };

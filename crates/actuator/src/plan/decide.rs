@@ -95,8 +95,10 @@ impl Look<'_> {
         if let Some(held) = self.bundle_hold(bundle.generation(), effective.digest).filter(|_| !serves_it) {
             let restore =
                 if failed { self.restore(service, live, memory) } else { self.told_again(service, live, judgement) };
-            let steps = restore
-                .map_or_else(|| self.garbage(service, live, bundle, (judgement, effective), memory), |step| vec![step]);
+            let steps = restore.map_or_else(
+                || self.garbage(service, live, bundle, (judgement, effective), None, memory),
+                |step| vec![step],
+            );
             return Decision { steps, phase: Some(self.held_phase(held)), ..Decision::default() };
         }
         // Routes under the settings before those that are held take the place of what failed, as the last good does.
@@ -108,7 +110,7 @@ impl Look<'_> {
         };
         if write.spec == service.spec {
             memory.leaving = None;
-            let garbage = || self.garbage(service, live, bundle, (judgement, effective), memory);
+            let garbage = || self.garbage(service, live, bundle, (judgement, effective), None, memory);
             let steps = self.told_again(service, live, judgement).map_or_else(garbage, |step| vec![step]);
             return Decision { steps, phase: self.settings_left_out(live, effective), ..Decision::default() };
         }
@@ -117,7 +119,13 @@ impl Look<'_> {
             return Decision { phase: Some(phase), next: Some(wait), ..Decision::default() };
         }
         let update = |write| Step::UpdateService { id: service.id.clone(), version: service.version, write };
-        self.checked(Some(live), steps, write, update, memory)
+        let written = Mounts::read(&write.spec);
+        let mut decision = self.checked(Some(live), steps, write, update, memory);
+        if !decision.steps.is_empty() {
+            // Else nothing would ever be removed while routes change more often than rollouts end.
+            decision.steps.extend(self.garbage(service, live, bundle, (judgement, effective), Some(&written), memory));
+        }
+        decision
     }
 
     /// The live spec, written once more where Swarm does not go on by itself.

@@ -14,18 +14,19 @@ use crate::spec::{Mounts, Owned};
 use crate::step::Step;
 
 impl Look<'_> {
-    /// What nothing needs any more. Kept: what the live spec, the spec before it or the target refers to, the
-    /// last good, and the manifests of what is held or was until a while ago. Nothing is removed before the rollout
-    /// has ended well.
+    /// What nothing needs any more. Kept: what the live spec, the spec before it, the one that is about to be `written` or
+    /// the target refers to, the last good, and the manifests of what is held or was until a while ago. Nothing is removed
+    /// before the rollout has ended well.
     pub(super) fn garbage(
         &self,
         service: &RawService,
         live: &Live,
         bundle: &Bundle,
         (judgement, effective): (&Judgement, &Owned),
+        written: Option<&Mounts>,
         memory: &Memory,
     ) -> Vec<Step> {
-        if *judgement != Judgement::Converged {
+        if !judgement.works() {
             return Vec::new();
         }
         let objects = &self.inventory.objects;
@@ -33,7 +34,7 @@ impl Look<'_> {
         let previous = service.previous_spec.as_ref().map(Mounts::read).unwrap_or_default();
         let good = memory.good.as_ref();
         let recipe = good.and_then(|good| good.recipe.as_ref()).map(|recipe| &recipe.mounts);
-        for mounts in [Some(&live.mounts), Some(&previous), recipe].into_iter().flatten() {
+        for mounts in [Some(&live.mounts), Some(&previous), recipe, written].into_iter().flatten() {
             names.extend(mounts.files.values().map(|reference| reference.name.as_str()));
         }
         let files: Vec<NewConfig> =

@@ -87,7 +87,7 @@ impl Look<'_> {
                     waits_for: format!("{waits_for}{}", tally.at()),
                 }
             }
-            Judgement::Blocked { waits_for }
+            Judgement::Blocked { waits_for, .. }
             | Judgement::Halted { reason: waits_for }
             | Judgement::Failed { reason: waits_for } => {
                 let name = &self.settings.proxy.service_name;

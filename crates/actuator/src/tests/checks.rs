@@ -423,3 +423,48 @@ fn the_name_of_a_check_fits_and_tells_clusters_apart() {
     assert!(check::service_name(&settings).len() <= 63);
     assert_eq!(check::service_name(&checking()), CHECK);
 }
+
+/// Where everything is checked, routes that change faster than that would else be waited for by all others, for ever.
+#[tokio::test(start_paused = true)]
+async fn checks_that_are_overtaken_all_the_time_keep_nobody_waiting_for_longer_than_the_deadline() {
+    let mut always = checking();
+    always.checks.policy = CheckPolicy::Always;
+    let (mut bench, app, _) = Bench::serving(always).await;
+    bench.swarm.set_timing(|timing| timing.prepare = secs(5));
+    let started = tokio::time::Instant::now();
+    let deadline = bench.settings.rollout_deadline;
+    for number in 0.. {
+        let name = format!("shop-{number}");
+        bench.aim(&target("tasks", &[("demo", &app), (&name, &app)]));
+        bench.passes_for(secs(2)).await;
+        if bench.service_writes() > 0 {
+            break;
+        }
+        assert!(started.elapsed() < deadline + secs(10), "{:?}", bench.status());
+    }
+    assert!(started.elapsed() > deadline, "{:?}", started.elapsed());
+    assert_eq!(bench.counters().checks(Verdict::Skipped), 1);
+    let unchecked = bench.status().unchecked.unwrap_or_default();
+    assert!(unchecked.ends_with(" s each check was overtaken by a change"), "{unchecked}");
+    let objects = bench.swarm.all_configs().len();
+    assert!(objects <= 9, "what was to be checked is not left: {objects}");
+
+    // With time to spare, all is checked again.
+    bench.until_in_step().await;
+    bench.aim(&target("calm", &[("demo", &app)]));
+    bench.until_in_step().await;
+    assert_eq!((bench.counters().checks(Verdict::Passed), bench.counters().checks(Verdict::Skipped)), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_a_node_refuses_is_tried_again_after_a_minute() {
+    let (mut bench, _, demo) = Bench::serving(checking()).await;
+    let key = bench.secret("key");
+    bench.refuse_on("/run/secrets/key");
+    bench.aim(&sealed(&demo, &[&key], "k /run/secrets/key;\n"));
+    bench.until("it is held", |bench| !bench.holds().is_empty()).await;
+    assert!(bench.holds()[0].reason.ends_with(NOT_ACTIVE), "{}", bench.holds()[0].reason);
+    bench.swarm.break_nothing();
+    bench.passes_for(secs(75)).await;
+    assert!(bench.is_in_step(), "{:?}", bench.status());
+}

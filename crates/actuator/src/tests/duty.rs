@@ -200,6 +200,11 @@ async fn a_retry_ends_the_holds(restart: bool) {
     bench.until("it is held", |bench| bench.live().2 == 1).await;
     bench.passes_for(secs(60)).await;
     bench.swarm.break_nothing();
+    let inventory = inspect(&bench.swarm, &bench.settings).await.unwrap();
+    let since = secs(inventory.objects.held().next().expect("there is one").since);
+    let ahead = crate::moment::Moment(since + bench.settings.hold_retry + secs(30));
+    let steps = orders::release(&inventory, &bench.settings, ahead);
+    assert_eq!(steps.len(), 1, "due by the clock of who orders, and perhaps not by the operator's");
     bench.release().await;
     if restart {
         bench.restart();

@@ -3,9 +3,20 @@
 use super::duty::kinds;
 use super::*;
 use crate::Kind;
+use crate::hold::Blame;
 use crate::status::Outcome;
 
 impl Bench {
+    /// Passes until all proxies run what is wanted, but for what is held.
+    async fn until_in_step_but_held(&mut self) {
+        let rests = |bench: &Bench| {
+            let status = bench.status();
+            matches!(status.phase, Phase::Held { .. }) && status.live == status.target
+        };
+        self.until("all but what is held", rests).await;
+        self.passes_for(secs(60)).await;
+    }
+
     /// Every proxy that serves these routes ends so long after it started, until a condition holds.
     async fn proxies_end_every(&mut self, interval: Duration, times: usize) {
         for _ in 0..times {
@@ -103,5 +114,26 @@ async fn settings_whose_proxies_end_late_are_held_and_routes_go_on() {
     let shop = target("shop", &[("demo", &app), ("shop", &app)]);
     bench.aim(&shop);
     bench.until("the route is there", |bench| bench.live().1 == shop.bundle.generation()).await;
+    assert_eq!(bench.spec().await["TaskTemplate"]["ContainerSpec"]["Image"], "nginx:1.28");
+}
+
+/// What came after it, within its soak, is not to blame for it.
+#[tokio::test(start_paused = true)]
+async fn settings_whose_proxies_end_late_are_blamed_for_it_although_routes_changed_since() {
+    let (mut bench, app, _) = Bench::serving_demo().await;
+    bench.settings.proxy.image = "nginx:late".into();
+    bench.restart();
+    bench.until("the image runs", |bench| bench.is_in_step() && bench.service_writes() == 1).await;
+    for (number, name) in ["shop", "blog"].into_iter().enumerate() {
+        bench.passes_for(secs(2)).await;
+        bench.aim(&target(name, &[("demo", &app), (name, &app)]));
+        bench.until("new routes", |bench| bench.is_in_step() && bench.service_writes() == 2 + number).await;
+    }
+    bench.proxies_end_every(secs(8), 1).await;
+    let is_held = |bench: &Bench| matches!(&bench.status().phase, Phase::Held { blame: Blame::Settings, .. });
+    bench.until("the settings are held", is_held).await;
+    bench.until_in_step_but_held().await;
+    let (live, last_good, holds) = bench.live();
+    assert_eq!((live, last_good, holds), (bench.status().target.unwrap(), live, 0), "the last routes are there");
     assert_eq!(bench.spec().await["TaskTemplate"]["ContainerSpec"]["Image"], "nginx:1.28");
 }

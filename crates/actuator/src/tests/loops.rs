@@ -557,3 +557,21 @@ async fn it_runs_under_the_driver_and_wakes_for_a_new_target() {
     running.await.unwrap();
     assert_eq!(swarm.running_tasks(PROXY).len(), 2, "and the proxies do not notice that it stops");
 }
+
+/// The look that finds a rollout at its end finds the next target, too.
+#[tokio::test(start_paused = true)]
+async fn rollouts_that_follow_each_other_leave_nothing_behind() {
+    let (mut bench, app, _) = Bench::serving_demo().await;
+    let mut most = 0;
+    for number in 0..20 {
+        let name = format!("shop-{number}");
+        let wanted = target(&name, &[("demo", &app), (&name, &app)]);
+        bench.aim(&wanted);
+        bench.until("it is written", |bench| bench.live().0 == wanted.bundle.generation()).await;
+        most = most.max(bench.swarm.all_configs().len());
+    }
+    // The file for all; and the routes and manifest of what is rolled out, of what serves, and of what was before it.
+    assert!(most <= 7, "{most}");
+    bench.until_in_step().await;
+    assert_eq!(bench.service_writes(), 20);
+}
