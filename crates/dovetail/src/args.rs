@@ -172,6 +172,9 @@ pub struct Pause {
     /// Why, for whoever finds it paused
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
     /// Where the configuration is.
     #[command(flatten)]
     pub config: ConfigArgument,
@@ -183,6 +186,9 @@ pub struct Resume {
     /// The clusters of proxies; all if none is named
     #[arg(value_name = "CLUSTER")]
     pub clusters: Vec<String>,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
     /// Where the configuration is.
     #[command(flatten)]
     pub config: ConfigArgument,
@@ -193,6 +199,9 @@ pub struct Resume {
 pub struct Retry {
     /// The cluster of proxies
     pub cluster: String,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
     /// Where the configuration is.
     #[command(flatten)]
     pub config: ConfigArgument,

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::config::{Config, Proxy, PublishMode};
 use crate::explain::{SHORT_ID, explain, not_routed, outcome};
 use crate::look::{ClusterLook, look};
+use crate::not_running::not_running;
 use crate::routes::{changes, routes, table};
 use crate::table::{Table, indented, printable};
 use crate::view::Readiness;
@@ -157,13 +158,10 @@ pub enum Form<'a> {
 /// # Errors
 /// When the cluster cannot be read, or has no proxies of that name, or a file cannot be written.
 pub async fn render(config: &Config, swarm: &impl swarm::Read, only: Option<&str>, form: Form<'_>) -> Result<String> {
-    let look = look(config, swarm).await?;
-    if let Some(name) = only
-        && !look.clusters.keys().any(|cluster| cluster.as_str() == name)
-    {
-        let known: Vec<&str> = look.clusters.keys().map(ClusterName::as_str).collect();
-        bail!("there is no cluster {name:?} in the configuration; there is {}", known.join(", "));
+    if let Some(name) = only {
+        config.has_cluster(name)?;
     }
+    let look = look(config, swarm).await?;
     let mut clusters: BTreeMap<&str, BTreeMap<&str, Cow<'_, str>>> = BTreeMap::new();
     for (name, cluster) in look.clusters.iter().filter(|(name, _)| only.is_none_or(|only| name.as_str() == only)) {
         let Some(bundle) = &cluster.bundle else {
@@ -221,7 +219,11 @@ pub async fn list_routes(config: &Config, swarm: &impl swarm::Read, as_json: boo
 /// When the cluster cannot be read, or has no such service.
 pub async fn explain_service(config: &Config, swarm: &impl swarm::Read, name: &str, as_json: bool) -> Result<String> {
     let look = look(config, swarm).await?;
-    let explanations = explain(&look.report, &look.published(), &look.addresses, name);
+    let mut explanations = explain(&look.report, &look.published(), &look.addresses, name);
+    for explanation in &mut explanations {
+        let history = swarm.task_history(&explanation.id).await?;
+        explanation.not_running = Some(not_running(&history, swarm.now()));
+    }
     if explanations.is_empty() {
         bail!(nothing_to_explain(&swarm.services().await?, name));
     }
@@ -444,6 +446,10 @@ pub fn describe(config: &Config, file: &Path) -> String {
             proxy.name, proxy.image, cluster.nginx.version,
         ));
         text.extend(ports_taken(config, name.0.as_str(), proxy));
+        if let Some(file) = proxy.registry_auth_file.as_ref().filter(|_| proxy.registry_auth.is_none()) {
+            let file = file.display();
+            text.push_str(&format!("    note: {file}, its registry_auth_file, is not here, and so was not checked\n"));
+        }
         if cluster.nginx.proxy_protocol && cluster.nginx.trusted_proxies.is_empty() {
             text.push_str(
                 "    note: nginx.proxy_protocol without nginx.trusted_proxies: whoever reaches the ports, applications \

@@ -11,6 +11,8 @@ use model::{
 };
 use serde::Serialize;
 
+use crate::not_running::{self, NotRunning};
+use crate::routes::rolled_out;
 use crate::table::{Table, printable};
 
 /// Everything there is to say about one service.
@@ -26,6 +28,9 @@ pub struct Explanation {
     pub shared: BTreeMap<model::Host, Vec<String>>,
     /// How full the chosen network is; none if that cannot be told.
     pub addresses: Option<Addresses>,
+    /// Its tasks that do not run; none if nobody looked, as the running operator does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_running: Option<Vec<NotRunning>>,
     /// What the proxies serve of it; none if nothing.
     pub live: Option<Live>,
 }
@@ -45,6 +50,8 @@ pub struct Live {
     pub endpoints: BTreeSet<SocketAddr>,
     /// Whether that is what should be served.
     pub in_step: bool,
+    /// Whether every proxy has it; not while the rollout of these files is under way.
+    pub rolled_out: bool,
 }
 
 /// Explains every service of this name or id; if there is none, the one whose id begins like this, as in
@@ -60,6 +67,7 @@ pub fn explain(
         report: Arc::clone(about),
         shared: shared(id, about, report),
         addresses: about.network.as_ref().and_then(|network| addresses.get(&network.id)).cloned(),
+        not_running: None,
         live: live(id, about, published),
     };
     let named = |(id, about): &(&ServiceId, &Arc<ServiceReport>)| about.name == service || id.as_str() == service;
@@ -90,7 +98,8 @@ fn shared(id: &ServiceId, about: &ServiceReport, report: &Report) -> BTreeMap<mo
 pub const SHORT_ID: usize = 12;
 
 fn live(id: &ServiceId, about: &ServiceReport, published: &BTreeMap<ClusterName, Published>) -> Option<Live> {
-    let Published::Live { manifest, .. } = published.get(about.cluster.as_ref()?)? else { return None };
+    let published = published.get(about.cluster.as_ref()?)?;
+    let Published::Live { manifest, .. } = published else { return None };
     let publication = manifest.services.get(id)?;
     let contribution = &publication.contribution;
     let in_step = match &about.verdict {
@@ -111,6 +120,7 @@ fn live(id: &ServiceId, about: &ServiceReport, published: &BTreeMap<ClusterName,
         default_backend: contribution.default_backend,
         endpoints: contribution.endpoints.clone(),
         in_step,
+        rolled_out: rolled_out(published, id),
     })
 }
 
@@ -158,7 +168,8 @@ impl fmt::Display for Explanation {
             let (taken, total) = (addresses.taken, addresses.total);
             writeln!(f, "          at least {taken} of its {total} addresses are taken now, those of nodes included")?;
         }
-        if !about.tasks.is_empty() {
+        let not_running = self.not_running.as_deref().unwrap_or_default();
+        if !about.tasks.is_empty() || !not_running.is_empty() {
             writeln!(f, "tasks")?;
         }
         for task in &about.tasks {
@@ -166,6 +177,9 @@ impl fmt::Display for Explanation {
                 Some(endpoint) => writeln!(f, "  {}  in, {endpoint}: {}", task.id, task.reason)?,
                 None => writeln!(f, "  {}  out: {}", task.id, task.reason)?,
             }
+        }
+        for line in not_running::lines(not_running) {
+            writeln!(f, "  {line}")?;
         }
         if about.tasks.is_empty() && !about.endpoints.is_empty() {
             let what = if about.mode == Some(BackendMode::Vip) { ", its virtual address" } else { "" };
@@ -186,7 +200,8 @@ impl Explanation {
         let hosts = live.hosts.iter().map(ToString::to_string);
         let hosts: Vec<String> = hosts.chain(live.default_backend.then(|| "unknown hosts".to_owned())).collect();
         let then = match (live.in_step, routed) {
-            (true, _) => "",
+            (true, _) if live.rolled_out => "",
+            (true, _) => "; not all proxies have that yet, it is being rolled out",
             (false, true) => "; that is about to change",
             (false, false) => "; that is about to end",
         };

@@ -16,6 +16,7 @@ pub mod logs;
 pub mod look;
 pub mod metrics;
 pub mod nearest;
+pub mod not_running;
 pub mod orders;
 pub mod routes;
 pub mod running;

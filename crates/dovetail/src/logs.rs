@@ -23,4 +23,5 @@ pub fn start(log: &Log) {
             builder.with_ansi(colour).with_target(false).init();
         }
     }
+    std::panic::set_hook(Box::new(|panic| tracing::error!("a bug in Dovetail: {panic}")));
 }

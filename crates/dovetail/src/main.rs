@@ -1,12 +1,13 @@
 //! `dovetail`: reads its arguments, and does what they say. Exit status: 0 fine, 1 failed, 2 bad usage or
 //! unreadable input.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
 use dovetail::args::{self, Arguments, Command, ConfigArgument};
-use dovetail::config::{self, Config};
+use dovetail::config::{self, Config, ConfigError, UnknownCluster};
 use dovetail::{commands, import, lint, logs, orders, running, wire};
 use engine::Engine;
 
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
             print(&answer);
             ExitCode::from(status)
         }
+        Err(Failure::Logged) => ExitCode::FAILURE,
     }
 }
 
@@ -36,16 +38,18 @@ enum Failure {
     BadInput(String),
     /// What was asked for was whether the input is fine: the answer goes to standard output, and this is the status.
     Found(String, u8),
+    /// The log has it.
+    Logged,
 }
 
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
-        Failure::Failed(error)
+        if error.is::<UnknownCluster>() { Failure::BadInput(error.to_string()) } else { Failure::Failed(error) }
     }
 }
 
-impl From<config::ConfigError> for Failure {
-    fn from(error: config::ConfigError) -> Self {
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
         Failure::BadInput(error.to_string())
     }
 }
@@ -53,7 +57,7 @@ impl From<config::ConfigError> for Failure {
 async fn run(command: Command) -> Result<String, Failure> {
     match command {
         Command::Run(run) => {
-            let (mut config, engine) = prepare(&run.config)?;
+            let (mut config, engine) = connect(&run.config, |path| config::load_with_credentials(path, |_| true))?;
             if let Some(format) = &run.log_format {
                 config.log.format = config::read_word(format).map_err(Failure::BadInput)?;
             }
@@ -62,15 +66,21 @@ async fn run(command: Command) -> Result<String, Failure> {
             }
             logs::start(&config.log);
             let traffic = engine.clone();
-            wire::run(&config, engine, Box::new(move || traffic.traffic()), told_to_stop()).await?;
-            Ok(String::new())
+            let ended = wire::run(&config, engine, Box::new(move || traffic.traffic()), told_to_stop()).await;
+            ended.map(|()| String::new()).map_err(|error| {
+                tracing::error!("{error:#}");
+                Failure::Logged
+            })
         }
         Command::CheckConfig(check) if check.schema => Ok(config::schema()),
-        Command::CheckConfig(check) if check.json => match config::load(&check.file) {
+        Command::CheckConfig(check) if check.json => match config::load_with_credentials(&check.file, Path::exists) {
             Ok(_) => Ok(format!("{}\n", serde_json::json!({ "file": check.file, "fine": true }))),
             Err(error) => Err(found(error)),
         },
-        Command::CheckConfig(check) => Ok(commands::describe(&config::load(&check.file)?, &check.file)),
+        Command::CheckConfig(check) => {
+            let config = config::load_with_credentials(&check.file, Path::exists)?;
+            Ok(commands::describe(&config, &check.file))
+        }
         Command::ImportConfig(import) => {
             let imported = import::import_file(&import.file)
                 .map_err(|error| if import.json { found(error) } else { error.into() })?;
@@ -125,15 +135,15 @@ async fn run(command: Command) -> Result<String, Failure> {
         }
         Command::Pause(pause) => {
             let (config, engine) = prepare(&pause.config)?;
-            Ok(orders::pause(&config, &engine, &pause.clusters, pause.reason.as_deref()).await?)
+            told(&orders::pause(&config, &engine, &pause.clusters, pause.reason.as_deref()).await?, pause.json)
         }
         Command::Resume(resume) => {
             let (config, engine) = prepare(&resume.config)?;
-            Ok(orders::resume(&config, &engine, &resume.clusters).await?)
+            told(&orders::resume(&config, &engine, &resume.clusters).await?, resume.json)
         }
         Command::Retry(retry) => {
             let (config, engine) = prepare(&retry.config)?;
-            Ok(orders::retry(&config, &engine, &retry.cluster).await?)
+            told(&orders::retry(&config, &engine, &retry.cluster).await?, retry.json)
         }
         #[cfg(feature = "demo")]
         Command::Demo(demo) => {
@@ -145,6 +155,14 @@ async fn run(command: Command) -> Result<String, Failure> {
         }
         Command::Version(_) => Ok(concat!("dovetail ", env!("CARGO_PKG_VERSION"), "\n").to_owned()),
     }
+}
+
+/// What became of an order, for people or for programs.
+fn told(done: &orders::Done, as_json: bool) -> Result<String, Failure> {
+    if as_json {
+        return Ok(serde_json::to_string_pretty(done).map_err(anyhow::Error::from)? + "\n");
+    }
+    Ok(done.to_string())
 }
 
 /// What stack files are judged with.
@@ -164,15 +182,23 @@ fn lint_settings(arguments: &args::Lint) -> Result<lint::Settings, Failure> {
 }
 
 /// What is wrong with a file, for programs that asked for it.
-fn found(error: config::ConfigError) -> Failure {
-    let config::ConfigError { file, line, message } = error;
+fn found(error: ConfigError) -> Failure {
+    let ConfigError { file, line, message } = error;
     let found = serde_json::json!({ "file": file, "fine": false, "line": line, "message": message });
     Failure::Found(format!("{found}\n"), 2)
 }
 
-/// Reads the configuration and prepares the client; nothing is connected yet.
+/// Reads the configuration and prepares the client, to look, or to write what no registry needs to be asked about.
 fn prepare(argument: &ConfigArgument) -> Result<(Config, Engine), Failure> {
-    let config = config::load(&argument.config).map_err(|error| {
+    connect(argument, config::load)
+}
+
+/// Reads the configuration in this way and prepares the client; nothing is connected yet.
+fn connect(
+    argument: &ConfigArgument,
+    load: impl Fn(&Path) -> Result<Config, ConfigError>,
+) -> Result<(Config, Engine), Failure> {
+    let config = load(&argument.config).map_err(|error| {
         let hint = if argument.config.exists() { "" } else { "; name the file with --config or DOVETAIL_CONFIG" };
         Failure::BadInput(format!("{error}{hint}"))
     })?;

@@ -1,10 +1,13 @@
 //! The subcommands that write: pause, resume, retry. What is written is decided by the plain functions of
 //! [`actuator::orders`] and executed as the operator's own steps are; a conflict means looking again.
 
+use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actuator::{Counters, Inventory, Moment, Step, orders};
 use anyhow::{Result, bail};
+use model::ClusterName;
+use serde::Serialize;
 use swarm::Class;
 
 use crate::config::{ClusterParts, Config};
@@ -17,6 +20,30 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(200);
 /// A running operator reads its holds this often.
 const HOLDS_ARE_READ_WITHIN: &str = "30 s";
 
+/// What became of an order, a cluster.
+#[derive(Debug, Serialize)]
+pub struct Done(Vec<DoneTo>);
+
+/// What became of it in one.
+#[derive(Debug, Serialize)]
+struct DoneTo {
+    cluster: ClusterName,
+    /// Whether anything was written.
+    changed: bool,
+    /// For people.
+    outcome: String,
+}
+
+impl fmt::Display for Done {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for done in &self.0 {
+            let text = format!("cluster {}: {}", done.cluster, done.outcome);
+            text.lines().try_for_each(|line| writeln!(f, "{}", printable(line)))?;
+        }
+        Ok(())
+    }
+}
+
 /// `dovetail pause`: nothing is written to these clusters' proxies until `resume`.
 ///
 /// # Errors
@@ -26,13 +53,13 @@ pub async fn pause(
     swarm: &impl swarm::Write,
     clusters: &[String],
     reason: Option<&str>,
-) -> Result<String> {
+) -> Result<Done> {
     let words = words(reason);
     each(config, swarm, clusters, async |parts| {
         let order = |inventory: &Inventory| orders::pause(inventory, &parts.actuator, &words);
         Ok(match carry_out(swarm, parts, order).await? {
-            0 => format!("is paused already: {words}"),
-            _ => format!("paused: {words}"),
+            0 => (false, format!("is paused already: {words}")),
+            _ => (true, format!("paused: {words}")),
         })
     })
     .await
@@ -42,12 +69,12 @@ pub async fn pause(
 ///
 /// # Errors
 /// When a cluster is unknown, or the write fails; the other clusters are resumed all the same.
-pub async fn resume(config: &Config, swarm: &impl swarm::Write, clusters: &[String]) -> Result<String> {
+pub async fn resume(config: &Config, swarm: &impl swarm::Write, clusters: &[String]) -> Result<Done> {
     each(config, swarm, clusters, async |parts| {
         let order = |inventory: &Inventory| orders::resume(inventory, &parts.actuator);
         Ok(match carry_out(swarm, parts, order).await? {
-            0 => "is not paused".to_owned(),
-            _ => "resumed; what waited is written now".to_owned(),
+            0 => (false, "is not paused".to_owned()),
+            _ => (true, "resumed; what waited is written now".to_owned()),
         })
     })
     .await
@@ -57,17 +84,17 @@ pub async fn resume(config: &Config, swarm: &impl swarm::Write, clusters: &[Stri
 ///
 /// # Errors
 /// When the cluster is unknown, or a write fails.
-pub async fn retry(config: &Config, swarm: &impl swarm::Write, cluster: &str) -> Result<String> {
+pub async fn retry(config: &Config, swarm: &impl swarm::Write, cluster: &str) -> Result<Done> {
     each(config, swarm, &[cluster.to_owned()], async |parts| {
         for _ in 0..TRIES {
             let inventory = actuator::inspect(swarm, &parts.actuator).await?;
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             let steps = orders::release(&inventory, &parts.actuator, Moment(now));
             if steps.is_empty() {
-                return Ok("nothing is held".to_owned());
+                return Ok((false, "nothing is held".to_owned()));
             }
             if execute(swarm, &steps).await? {
-                return Ok(released(&inventory, &steps));
+                return Ok((true, released(&inventory, &steps)));
             }
         }
         bail!(BUSY)
@@ -101,26 +128,22 @@ async fn each(
     config: &Config,
     swarm: &impl swarm::Write,
     named: &[String],
-    order: impl AsyncFn(&ClusterParts) -> Result<String>,
-) -> Result<String> {
-    let clusters = config.clusters();
-    if let Some(unknown) = named.iter().find(|name| clusters.iter().all(|parts| parts.name.as_str() != **name)) {
-        let known: Vec<&str> = clusters.iter().map(|parts| parts.name.as_str()).collect();
-        bail!("there is no cluster {unknown:?} in the configuration; there is {}", known.join(", "));
+    order: impl AsyncFn(&ClusterParts) -> Result<(bool, String)>,
+) -> Result<Done> {
+    for name in named {
+        config.has_cluster(name)?;
     }
+    let clusters = config.clusters();
     engine::supported(&swarm.identity().await?).map_err(anyhow::Error::msg)?;
     let chosen = |parts: &&ClusterParts| named.is_empty() || named.iter().any(|name| parts.name.as_str() == name);
-    let (mut done, mut failed) = (String::new(), Vec::new());
+    let (mut done, mut failed) = (Done(Vec::new()), Vec::new());
     for parts in clusters.iter().filter(chosen) {
         match order(parts).await {
-            Ok(text) => {
-                let text = format!("cluster {}: {text}", parts.name);
-                done.extend(text.lines().map(|line| printable(line) + "\n"));
-            }
+            Ok((changed, outcome)) => done.0.push(DoneTo { cluster: parts.name.clone(), changed, outcome }),
             Err(error) => failed.push(format!("cluster {}: {error:#}", parts.name)),
         }
     }
-    if failed.is_empty() { Ok(done) } else { bail!("{}{}", failed.join("\n"), prefixed(&done)) }
+    if failed.is_empty() { Ok(done) } else { bail!("{}{}", failed.join("\n"), prefixed(&done.to_string())) }
 }
 
 /// What was done all the same, below what failed.

@@ -115,7 +115,7 @@ pub fn routes(report: &Report, published: &BTreeMap<ClusterName, Published>) -> 
                 Some(_) if wanted.is_empty() => State::Leaving,
                 Some(endpoints) if *endpoints != wanted => State::Changing,
                 Some(_) if live.is_some_and(|live| live.options != service.options) => State::Changing,
-                Some(_) if rolled_out(published, cluster, id) => State::Live,
+                Some(_) if published.get(cluster).is_some_and(|published| rolled_out(published, id)) => State::Live,
                 Some(_) => State::Rolling,
             };
             routes.push(Route {
@@ -169,13 +169,13 @@ pub fn live<'a>(
 
 /// Whether every proxy has what the live files hold of a service: it is the same in the last good generation, which
 /// is the live one unless a rollout is under way.
-fn rolled_out(published: &BTreeMap<ClusterName, Published>, cluster: &ClusterName, service: &ServiceId) -> bool {
-    match published.get(cluster) {
-        Some(Published::Live { manifest, last_good, .. }) => {
+pub(crate) fn rolled_out(published: &Published, service: &ServiceId) -> bool {
+    match published {
+        Published::Live { manifest, last_good, .. } => {
             let fragment = |manifest: &Manifest| manifest.services.get(service).map(|service| service.fragment);
             fragment(manifest) == fragment(last_good)
         }
-        Some(Published::Nothing | Published::Unknown { .. }) | None => false,
+        Published::Nothing | Published::Unknown { .. } => false,
     }
 }
 

@@ -174,6 +174,36 @@ pub enum TaskState {
     Orphaned,
 }
 
+impl TaskState {
+    const WORDS: [(Self, &'static str); 15] = [
+        (Self::New, "new"),
+        (Self::Allocated, "allocated"),
+        (Self::Pending, "pending"),
+        (Self::Assigned, "assigned"),
+        (Self::Accepted, "accepted"),
+        (Self::Preparing, "preparing"),
+        (Self::Ready, "ready"),
+        (Self::Starting, "starting"),
+        (Self::Running, "running"),
+        (Self::Complete, "complete"),
+        (Self::Shutdown, "shutdown"),
+        (Self::Failed, "failed"),
+        (Self::Rejected, "rejected"),
+        (Self::Remove, "remove"),
+        (Self::Orphaned, "orphaned"),
+    ];
+
+    /// The state that Swarm has this word for.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::WORDS.into_iter().find(|(_, known)| *known == word).map(|(state, _)| state)
+    }
+
+    /// Swarm's word for it.
+    pub fn as_str(self) -> &'static str {
+        Self::WORDS.into_iter().find(|(state, _)| *state == self).map_or("", |(_, word)| word)
+    }
+}
+
 /// What Swarm wants of a task, as far as it matters: to run, to wait for its turn, or to be gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DesiredState {

@@ -1,6 +1,7 @@
 //! From the file's words to the settings of the crates that use them.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
@@ -35,6 +36,21 @@ pub struct ClusterParts {
 /// A key below one cluster and what is wrong with it.
 pub(super) type Complaint = (Vec<&'static str>, String);
 
+/// A cluster was named that the configuration does not have.
+#[derive(Debug)]
+pub struct UnknownCluster {
+    name: String,
+    known: String,
+}
+
+impl fmt::Display for UnknownCluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "there is no cluster {:?} in the configuration; there is {}", self.name, self.known)
+    }
+}
+
+impl std::error::Error for UnknownCluster {}
+
 impl Config {
     /// What the reconciler has to know beside the clusters.
     pub fn reconciler(&self) -> reconciler::Settings {
@@ -55,6 +71,18 @@ impl Config {
             .iter()
             .map(|(name, cluster)| self.cluster(&name.0, cluster).expect("the configuration was checked"))
             .collect()
+    }
+
+    /// Whether there is a cluster of this name.
+    ///
+    /// # Errors
+    /// If not, with those there are.
+    pub fn has_cluster(&self, name: &str) -> Result<(), UnknownCluster> {
+        let known: Vec<&str> = self.clusters.0.keys().map(|cluster| cluster.0.as_str()).collect();
+        if known.contains(&name) {
+            return Ok(());
+        }
+        Err(UnknownCluster { name: name.to_owned(), known: known.join(", ") })
     }
 
     /// The observer's settings, with what it must know of every cluster's proxies.

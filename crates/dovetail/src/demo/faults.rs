@@ -307,7 +307,7 @@ impl Ordeal<'_> {
         // Until it is written down there is nothing to release, but perhaps what another fault has left.
         let retried = async || {
             let said = orders::retry(&self.stage.config, &self.stage.swarm, "main").await;
-            said.is_ok_and(|said| said.contains("rolled back by hand"))
+            said.is_ok_and(|said| said.to_string().contains("rolled back by hand"))
         };
         ensure!(holds_within(REST, retried).await, "the rollback is not held to");
         Ok(())

@@ -126,9 +126,12 @@ fn nothing_is_opened_before_the_configuration_is_fine() {
     assert_eq!(engine.accept().expect_err("nobody came").kind(), std::io::ErrorKind::WouldBlock);
     // The same file without its bad lines does open the admin address, and is told that it is taken.
     let file = written(directory.path(), &opens);
-    let (status, _, error) = run(&["run", "--config", &file]);
-    assert_eq!(status, 1);
-    assert_snapshot!(error.replace(&admin.local_addr().unwrap().to_string(), "ADDRESS"), @"dovetail: the admin server cannot listen on ADDRESS (admin.listen in the configuration): Address already in use (os error 98)");
+    let (status, log, error) = run(&["run", "--config", &file]);
+    assert_eq!((status, error.as_str()), (1, ""), "from then on it is the log that says so");
+    let log: serde_json::Value = serde_json::from_str(&log).expect("one line of JSON");
+    assert_eq!(log["level"], "ERROR");
+    let message = log["message"].as_str().unwrap().replace(&admin.local_addr().unwrap().to_string(), "ADDRESS");
+    assert_snapshot!(message, @"the admin server cannot listen on ADDRESS (admin.listen in the configuration): Address already in use (os error 98)");
 }
 
 #[test]
@@ -142,6 +145,42 @@ fn a_file_that_is_not_there_is_2() {
     let (status, output, error) = told(&dovetail(&["plan"]).env("DOVETAIL_CONFIG", "/nowhere.yaml").output().unwrap());
     assert_eq!((status, output.as_str()), (2, ""));
     assert!(error.contains("/nowhere.yaml: cannot be read"), "{error}");
+}
+
+#[test]
+fn a_cluster_that_the_configuration_does_not_have_is_2() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = written(directory.path(), "{}\n");
+    for command in [&["render", "--cluster"][..], &["pause"], &["resume"], &["retry"]] {
+        let (status, output, error) = run(&[command, &["east", "--config", &file]].concat());
+        assert_eq!((status, output.as_str()), (2, ""), "{command:?}");
+        assert_eq!(error, "dovetail: there is no cluster \"east\" in the configuration; there is main\n");
+    }
+}
+
+/// The operator's own secrets are where the operator runs.
+#[test]
+fn credentials_that_are_elsewhere_keep_nobody_from_looking() {
+    let directory = tempfile::tempdir().unwrap();
+    let secret = directory.path().join("registry.json");
+    let text = format!("clusters:\n  main:\n    proxy:\n      registry_auth_file: {}\n", secret.display());
+    let file = written(directory.path(), &text);
+    let socket = format!("unix://{}/docker.sock", directory.path().display());
+    for command in ["plan", "status", "retry"] {
+        let arguments = [command, "--config", &file, "--engine", &socket, "main"];
+        let (status, _, error) = run(&arguments[..if command == "retry" { 6 } else { 5 }]);
+        assert_eq!(status, 1, "{command} gets as far as the Engine, which is not there: {error}");
+    }
+    let (status, output, _) = run(&["check-config", &file]);
+    assert_eq!(status, 0);
+    assert!(output.contains(&format!("note: {}, its registry_auth_file, is not here", secret.display())), "{output}");
+    let (status, _, error) = run(&["run", "--config", &file]);
+    assert_eq!(status, 2);
+    assert!(error.contains(":4: clusters.main.proxy.registry_auth_file: "), "{error}");
+    std::fs::write(&secret, "{}").unwrap();
+    let (status, _, error) = run(&["check-config", &file]);
+    assert_eq!(status, 2);
+    assert!(error.contains("has no credentials for docker.io"), "{error}");
 }
 
 #[test]

@@ -58,8 +58,29 @@ async fn waiting_for_a_first_task() {
             .create()
             .unwrap();
     }
+    sleep(Duration::from_secs(130)).await;
     assert_snapshot!("explain_waiting_tasks", explain(&stage, "in-tasks").await);
     assert_snapshot!("explain_waiting_vip", explain(&stage, "in-vip").await);
+    assert_snapshot!("explain_waiting_json", explain_json(&stage, "in-vip").await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_for_an_image_that_nobody_has() {
+    let stage = Stage::new();
+    stage.swarm.refuse_when(|task, _| {
+        let image = task["ContainerSpec"]["Image"].as_str().unwrap_or_default();
+        image.contains("appp").then(|| format!("No such image: {image}"))
+    });
+    stage
+        .service("mistyped")
+        .image("registry.example/appp:1")
+        .label(labels::HOSTS, "waits.local")
+        .label(labels::PORT, "80")
+        .create()
+        .unwrap();
+    let again = |swarm: &embedded::Swarm| swarm.tasks_named("mistyped").len() > 2;
+    stage.swarm.eventually("it was tried again", again).await;
+    assert_snapshot!("explain_no_image", explain(&stage, "mistyped").await);
 }
 
 #[tokio::test(start_paused = true)]

@@ -33,7 +33,7 @@ async fn a_paused_cluster_waits_and_says_so_everywhere() {
     let router = router(std::sync::Arc::clone(&view), std::sync::Arc::clone(&operator.registry));
     let story = async {
         in_step(&view).await;
-        let said = orders::pause(&stage.config, &stage.swarm, &[], Some("incident 42")).await.unwrap();
+        let said = orders::pause(&stage.config, &stage.swarm, &[], Some("incident 42")).await.unwrap().to_string();
         assert!(said.starts_with("cluster main: paused: 20") && said.ends_with(": incident 42\n"), "{said}");
         let (version, tasks) = (stage.proxy_version(), stage.swarm.running_tasks("dovetail-proxy"));
 
@@ -54,14 +54,16 @@ async fn a_paused_cluster_waits_and_says_so_everywhere() {
         assert_eq!(json["clusters"][0]["steps"], serde_json::json!([]));
         assert_eq!(json["clusters"][0]["waiting"].as_array().map(Vec::len), Some(3));
 
-        let said = orders::resume(&stage.config, &stage.swarm, &["main".into()]).await.unwrap();
+        let said = orders::resume(&stage.config, &stage.swarm, &["main".into()]).await.unwrap().to_string();
         assert_eq!(said, "cluster main: resumed; what waited is written now\n");
         sleep(Duration::from_secs(5)).await;
         in_step(&view).await;
         assert!(page(&router, "/api/v1/routes").await.contains("late.local"));
         assert!(!page(&router, "/readyz").await.contains("paused"));
-        let said = orders::resume(&stage.config, &stage.swarm, &[]).await.unwrap();
-        assert_eq!(said, "cluster main: is not paused\n");
+        let done = orders::resume(&stage.config, &stage.swarm, &[]).await.unwrap();
+        assert_eq!(done.to_string(), "cluster main: is not paused\n");
+        let json = serde_json::json!([{ "cluster": "main", "changed": false, "outcome": "is not paused" }]);
+        assert_eq!(serde_json::to_value(&done).unwrap(), json);
     };
     tokio::select! {
         error = operator.run() => panic!("the operator ended: {error:#}"),
@@ -82,7 +84,7 @@ async fn what_cannot_be_ordered_says_why_and_the_other_clusters_are_served() {
     assert!(refused.contains("\ncluster main: paused: 20"), "{refused}");
     let unknown = orders::retry(&stage.config, &stage.swarm, "west").await.unwrap_err();
     assert_eq!(unknown.to_string(), "there is no cluster \"west\" in the configuration; there is edge, main");
-    let said = orders::resume(&stage.config, &stage.swarm, &[]).await.unwrap();
+    let said = orders::resume(&stage.config, &stage.swarm, &[]).await.unwrap().to_string();
     assert_eq!(said, "cluster edge: is not paused\ncluster main: resumed; what waited is written now\n");
 }
 
@@ -92,7 +94,7 @@ async fn an_order_looks_again_after_a_conflict_and_not_for_ever() {
     stage.publish_the_founding_documents_services().await;
     stage.operate().await;
     let lost = stage.swarm.inject(Fault::on(Verb::UpdateService).times(2).fail(Class::Conflict));
-    let said = orders::pause(&stage.config, &stage.swarm, &[], None).await.unwrap();
+    let said = orders::pause(&stage.config, &stage.swarm, &[], None).await.unwrap().to_string();
     assert!(said.starts_with("cluster main: paused: "), "{said}");
     assert_eq!(lost.hits(), 2);
     stage.swarm.inject(Fault::on(Verb::UpdateService).fail(Class::Conflict));
@@ -105,7 +107,7 @@ async fn a_retry_says_what_is_tried_again() {
     let stage = Stage::new();
     stage.publish_the_founding_documents_services().await;
     stage.operate().await;
-    let nothing = orders::retry(&stage.config, &stage.swarm, "main").await.unwrap();
+    let nothing = orders::retry(&stage.config, &stage.swarm, "main").await.unwrap().to_string();
     assert_eq!(nothing, "cluster main: nothing is held\n");
 
     stage.swarm.break_when(|task, configs| {
@@ -121,7 +123,7 @@ async fn a_retry_says_what_is_tried_again() {
     };
     stage.while_operating(held).await;
     stage.swarm.break_nothing();
-    let said = orders::retry(&stage.config, &stage.swarm, "main").await.unwrap();
+    let said = orders::retry(&stage.config, &stage.swarm, "main").await.unwrap().to_string();
     let expected = [
         "cluster main: tried again by a running operator within 30 s:\n  generation ",
         ", service bad published; it failed: ",

@@ -123,24 +123,7 @@ fn task<Spec>(
 }
 
 pub(super) fn task_state(word: &str) -> TaskState {
-    match word {
-        "new" => TaskState::New,
-        "allocated" => TaskState::Allocated,
-        "pending" => TaskState::Pending,
-        "assigned" => TaskState::Assigned,
-        "accepted" => TaskState::Accepted,
-        "preparing" => TaskState::Preparing,
-        "ready" => TaskState::Ready,
-        "starting" => TaskState::Starting,
-        "running" => TaskState::Running,
-        "complete" => TaskState::Complete,
-        "shutdown" => TaskState::Shutdown,
-        "failed" => TaskState::Failed,
-        "rejected" => TaskState::Rejected,
-        "remove" => TaskState::Remove,
-        "orphaned" => TaskState::Orphaned,
-        _ => TaskState::New,
-    }
+    TaskState::parse(word).unwrap_or(TaskState::New)
 }
 
 pub(super) fn desired(word: &str) -> DesiredState {
