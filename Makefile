@@ -17,7 +17,7 @@ test-nginx: ## the rendered files in each nginx that we render for (Debian only;
 test-vip: ## VIP traffic, in an emulated machine whose kernel has IPVS (WORDS="..." selects scenarios)
 	@scripts/test-vip $(WORDS)
 
-test-cluster: ## three managers: lost nodes, a broken Engine API, fifty networks, a schedule of faults (WORDS="...")
+test-cluster: ## three managers: lost nodes, a broken Engine API, failing proxies, a schedule of faults (WORDS="...")
 	@scripts/test-cluster $(WORDS)
 
 test-scale: ## ten thousand services on a real engine, with the release program (about ten minutes)

@@ -43,7 +43,7 @@ impl Draft {
     /// Left out is what has nothing to do with the files, or could do harm: networks and ports, the health check
     /// (that of the image, too), labels by which somebody finds the proxies, and reserved resources, since it takes no
     /// proxy's place. Its log goes where it can be read back from.
-    pub fn of(settings: &Settings, proxy: &Value, attempt: Attempt, secrets: &[&[u8]]) -> Self {
+    pub fn of(settings: &Settings, policy: CheckPolicy, proxy: &Value, attempt: Attempt, secrets: &[&[u8]]) -> Self {
         let mut template = proxy["TaskTemplate"].clone();
         let limits = template["Resources"]["Limits"].clone();
         if let Some(fields) = template.as_object_mut() {
@@ -63,7 +63,7 @@ impl Draft {
             container.insert("Command".into(), json!(settings.checks.command));
             container.insert("Healthcheck".into(), json!({"Test": ["NONE"]}));
         }
-        let digest = digest(&template, secrets, &settings.checks);
+        let digest = digest(&template, secrets, &settings.checks, policy);
         let mut written = settings.object_labels.clone();
         for (label, value) in [
             (labels::INSTANCE, settings.instance.to_string()),
@@ -94,11 +94,11 @@ impl Draft {
 /// What a check is about. The ids of config objects are left out: those that are going to be created have none, and
 /// their names say what is in them. So are the files that are vouched for, but for their lines about secrets: routes
 /// that change all the time would else begin the check anew before it ends, and keep everybody waiting.
-fn digest(template: &Value, secrets: &[&[u8]], checks: &Checks) -> Digest {
+fn digest(template: &Value, secrets: &[&[u8]], checks: &Checks, policy: CheckPolicy) -> Digest {
     let mut template = template.clone();
     if let Some(configs) = template.pointer_mut("/ContainerSpec/Configs").and_then(Value::as_array_mut) {
         let path = |config: &Value| config["File"]["Name"].as_str().unwrap_or_default().to_owned();
-        configs.retain(|config| checks.policy == CheckPolicy::Always || !checks.vouch_for(&path(config)));
+        configs.retain(|config| policy == CheckPolicy::Always || !checks.vouch_for(&path(config)));
         for config in configs.iter_mut().filter_map(Value::as_object_mut) {
             config.remove("ConfigID");
         }
@@ -337,7 +337,13 @@ mod tests {
     }
 
     fn draft_under(settings: &Settings, proxy: &Value, secrets: &[&[u8]]) -> Draft {
-        Draft::of(settings, proxy, Attempt { generation: Digest::of(b"g"), settings: Digest::of(b"s") }, secrets)
+        Draft::of(
+            settings,
+            settings.checks.policy,
+            proxy,
+            Attempt { generation: Digest::of(b"g"), settings: Digest::of(b"s") },
+            secrets,
+        )
     }
 
     #[test]

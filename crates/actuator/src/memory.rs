@@ -102,15 +102,6 @@ impl Good {
         }
     }
 
-    /// What is live by now, under the settings of this one if they are others: where those of what is live have not proved
-    /// themselves.
-    pub fn under_its_settings(self, live: &Live) -> Option<Self> {
-        let recipe = self.recipe.filter(|recipe| recipe.attempt.settings != live.attempt.settings)?;
-        let attempt = Attempt { generation: live.attempt.generation, ..recipe.attempt };
-        let recipe = Recipe { attempt, mounts: live.mounts.clone(), applied: recipe.applied };
-        Some(Self { manifest: Arc::clone(&live.manifest), recipe: Some(recipe) })
-    }
-
     /// Its generation.
     pub fn generation(&self) -> Digest {
         self.manifest.generation

@@ -231,11 +231,7 @@ impl Look<'_> {
         // What a fresh process would take for good now could be what Swarm went back to while nobody watched, and so
         // could what it would blame; only the first target tells.
         let knows_nothing = self.bundle.is_none() && before.good.is_none() && before.rollout.is_none();
-        memory.soak.take_if(|soak| self.is_over(soak, live, memory.rollout.as_ref()));
-        if let Some(soak) = memory.soak.as_mut().filter(|soak| soak.attempt != live.attempt) {
-            // Perhaps what is rolled out now fails, and what is watched is gone back to.
-            soak.since = self.now;
-        }
+        memory.soak.take_if(|soak| soak.attempt != live.attempt || self.now.since(soak.since) >= self.settings.soak);
         let withdrawn = self.withdrawn(service, live, &memory);
         if withdrawn.is_some() {
             ended = memory.rollout.take().and_then(|rollout| self.end(&rollout, Outcome::Failed));
@@ -277,7 +273,7 @@ impl Look<'_> {
         if judgement == Judgement::Converged {
             if let Some(rollout) = memory.rollout.take().filter(|rollout| rollout.ours || rollout.since < self.now) {
                 ended = self.end(&rollout, Outcome::Completed);
-                memory.soak = self.begin_soak(live, &rollout, memory.good.as_ref(), memory.soak.take());
+                memory.soak = self.begin_soak(live, &rollout, memory.good.as_ref());
             }
             if memory.settled.replace(service.version) != Some(service.version) {
                 memory.in_use.clear();

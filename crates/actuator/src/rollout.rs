@@ -136,8 +136,8 @@ pub enum Judgement {
     Blocked {
         /// What it waits for.
         waits_for: String,
-        /// Whether it works wherever it could be rolled out, and nothing else is to run any more: it waits for its last
-        /// places only.
+        /// Whether it has worked for as long as a soak wherever it could be rolled out, and nothing else is to run any more: it
+        /// waits for its last places only.
         elsewhere: bool,
     },
     /// Swarm gave up on the way, and what it was to roll out has worked before: it must be told again.
@@ -229,7 +229,8 @@ pub fn judge(
         let reason = format!("no progress for {} s: {waits_for}", idle.as_secs());
         return Judgement::Failed { reason };
     }
-    let elsewhere = tally.done > 0 && !tally.others && !tally.failed && tally.stopping.is_empty();
+    let runs = tally.done > 0 && !tally.others && !tally.failed && tally.stopping.is_empty();
+    let elsewhere = runs && idle >= settings.soak;
     Judgement::Blocked { waits_for, elsewhere }
 }
 

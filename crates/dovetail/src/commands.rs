@@ -221,8 +221,8 @@ pub async fn explain_service(config: &Config, swarm: &impl swarm::Read, name: &s
     let look = look(config, swarm).await?;
     let mut explanations = explain(&look.report, &look.published(), &look.addresses, name);
     for explanation in &mut explanations {
-        let history = swarm.task_history(&explanation.id).await?;
-        explanation.not_running = Some(not_running(&history, swarm.now()));
+        let history = swarm.task_history(&explanation.id).await;
+        explanation.not_running = history.ok().map(|history| not_running(&history, swarm.now()));
     }
     if explanations.is_empty() {
         bail!(nothing_to_explain(&swarm.services().await?, name));

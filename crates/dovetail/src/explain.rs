@@ -28,7 +28,7 @@ pub struct Explanation {
     pub shared: BTreeMap<model::Host, Vec<String>>,
     /// How full the chosen network is; none if that cannot be told.
     pub addresses: Option<Addresses>,
-    /// Its tasks that do not run; none if nobody looked, as the running operator does not.
+    /// Its tasks that do not run; none if nobody looked, as the running operator does not, or they could not be listed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_running: Option<Vec<NotRunning>>,
     /// What the proxies serve of it; none if nothing.

@@ -188,9 +188,10 @@ fn found(error: ConfigError) -> Failure {
     Failure::Found(format!("{found}\n"), 2)
 }
 
-/// Reads the configuration and prepares the client, to look, or to write what no registry needs to be asked about.
+/// Reads the configuration and prepares the client, to look, or to write what no registry needs to be asked about. Where the
+/// credentials are, they are used.
 fn prepare(argument: &ConfigArgument) -> Result<(Config, Engine), Failure> {
-    connect(argument, config::load)
+    connect(argument, |path| config::load_with_credentials(path, Path::exists))
 }
 
 /// Reads the configuration in this way and prepares the client; nothing is connected yet.

@@ -43,7 +43,7 @@ pub fn not_running(history: &[Task], now: Timestamp) -> Vec<NotRunning> {
     for task in history {
         match task.state {
             TaskState::Running if should(task) => {}
-            TaskState::Failed | TaskState::Rejected | TaskState::Complete => {
+            state if state > TaskState::Running => {
                 let place = task.place();
                 let newer = last_ended.get(&place).is_none_or(|other| other.created_at < task.created_at);
                 if newer && !served.contains(&place) {
@@ -54,7 +54,8 @@ pub fn not_running(history: &[Task], now: Timestamp) -> Vec<NotRunning> {
             _ => {}
         }
     }
-    found.extend(last_ended.into_values());
+    let by_itself = |task: &&Task| matches!(task.state, TaskState::Failed | TaskState::Rejected | TaskState::Complete);
+    found.extend(last_ended.into_values().filter(by_itself));
     found.sort_by_key(|task| (task.state > TaskState::Running, !should(task), Reverse(task.created_at)));
     let told = |task: &Task| NotRunning {
         id: task.id.clone(),
@@ -138,6 +139,7 @@ mod tests {
             task(3, 210, Pending, Ready, Some("no suitable node (port)")),
             task(4, 90, Running, Gone, None),
             task(5, 80, Shutdown, Gone, None),
+            task(5, 70, Failed, Gone, Some("before somebody drained its node")),
         ];
         let found = not_running(&history, Timestamp(400 * SECOND));
         assert_eq!(

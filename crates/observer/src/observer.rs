@@ -454,9 +454,9 @@ impl<S: swarm::Read + swarm::Watch> Level for Observer<S> {
             self.doubted_at = started;
         }
         let scope = self.scope(started);
-        let read = reading::read(&self.swarm, &self.index, &mut self.lookups, &scope).await;
+        let read = reading::read(&self.swarm, &self.index, &mut self.lookups, &scope, reading::HISTORIES_FOR).await;
         let now = Instant::now();
-        // Networks are asked for once, and those that fail seldom: nobody else is to wait for them.
+        // Networks and histories are asked for once, and networks that fail seldom: nobody else is to wait for them.
         let lookups_took = read.as_ref().map_or(Duration::ZERO, |read| read.lookups_took);
         let took = now.duration_since(started).saturating_sub(lookups_took);
         self.due.not_before = now + took;
@@ -551,6 +551,9 @@ pub struct Observation {
     pub addresses: BTreeMap<NetworkId, Addresses>,
 }
 
+/// One look reads every history that it needs, within reason.
+const ALL_HISTORIES_FOR: Duration = Duration::from_secs(300);
+
 /// Looks once, without events: what the cluster asks for now.
 ///
 /// Only time can tell two things: a global service that wants no task at this moment counts as wanting some, and proxies
@@ -561,7 +564,7 @@ pub struct Observation {
 pub async fn observe_once(swarm: &impl swarm::Read, settings: &Settings) -> swarm::Result<Observation> {
     let mut index = Index::new(settings.proxies.clone());
     let mut lookups = Lookups::new(settings.crash_loop_wait);
-    let mut read = reading::read(swarm, &index, &mut lookups, &Scope::Everything).await?;
+    let mut read = reading::read(swarm, &index, &mut lookups, &Scope::Everything, ALL_HISTORIES_FOR).await?;
     if !read.errors.is_empty() {
         return Err(read.errors.swap_remove(0));
     }

@@ -24,9 +24,9 @@ const SINGLE_LISTS: usize = 4;
 /// So many networks, or histories of tasks, are asked for at once.
 const CALLS_AT_ONCE: usize = 8;
 
-/// Histories of tasks are asked for in one pass for so long: where a node has died there may be thousands to read, and nobody
-/// is to wait for them. The tasks of the others count meanwhile, until they are listed again.
-const HISTORIES_FOR: Duration = Duration::from_secs(2);
+/// Histories of tasks are asked for in one pass of many for so long: where a node has died there may be thousands to read, and
+/// nobody is to wait for them. The tasks of the others count meanwhile, until they are listed again.
+pub(crate) const HISTORIES_FOR: Duration = Duration::from_secs(2);
 
 /// What a pass reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +49,8 @@ pub(crate) struct Reading {
     /// What services refer to and could not be read, in this pass or when it was last asked for: only these wait for it.
     /// And histories of tasks, for which nobody waits.
     pub(crate) lookup_errors: Vec<Error>,
-    /// How long networks and histories of tasks were asked for. Those that answer are not asked for again.
+    /// How long networks and histories of tasks were asked for. Those that answer are not asked for again, and nobody is to wait
+    /// for the others.
     pub(crate) lookups_took: Duration,
     /// How long those that failed may take when they are asked for again.
     pub(crate) networks_may_take: Duration,
@@ -65,6 +66,7 @@ pub(crate) async fn read(
     index: &Index,
     lookups: &mut Lookups,
     scope: &Scope,
+    histories_for: Duration,
 ) -> swarm::Result<Reading> {
     let Lookups { networks, nodes, secrets, crash_loops } = lookups;
     let listing = match scope {
@@ -75,7 +77,7 @@ pub(crate) async fn read(
     let tasks = read_tasks(swarm, tasks_to_read(&listing, index, scope), &mut errors).await;
     let asked_at = Instant::now();
     crash_loops.proceed(swarm.now());
-    let history_errors = read_histories(swarm, crash_loops, &listing, &tasks).await;
+    let history_errors = read_histories(swarm, crash_loops, &listing, &tasks, histories_for).await;
     let wanted: BTreeSet<&str> =
         listing.candidates.iter().flat_map(|(id, candidate)| network_keys(candidate, tasks_of(&tasks, id))).collect();
     let wanted: BTreeSet<String> = wanted.into_iter().map(str::to_owned).collect();
@@ -149,6 +151,7 @@ async fn read_histories(
     crash_loops: &mut CrashLoops,
     listing: &Listing,
     tasks: &TaskReads,
+    at_most: Duration,
 ) -> Vec<Error> {
     let mut errors = Vec::new();
     let suspicious = listing.in_task_mode().filter(|(id, read)| match tasks_of(tasks, id) {
@@ -162,8 +165,17 @@ async fn read_histories(
             (id, history)
         })
         .buffer_unordered(CALLS_AT_ONCE);
-    let deadline = Instant::now() + HISTORIES_FOR;
-    while let Ok(Some((id, history))) = timeout_at(deadline, histories.next()).await {
+    let deadline = Instant::now() + at_most;
+    loop {
+        let (id, history) = match timeout_at(deadline, histories.next()).await {
+            Ok(Some(answer)) => answer,
+            Ok(None) => break,
+            Err(_) => {
+                let message = format!("not all were read within {at_most:?}; the others follow");
+                errors.push(Error::new(Class::Unavailable, "list the task histories of services", message));
+                break;
+            }
+        };
         match (history, listing.candidates.get(&id), tasks_of(tasks, &id)) {
             (Ok(history), Some(candidate), TaskRead::Listed(tasks)) => {
                 crash_loops.learn(&candidate.read, tasks, &history)

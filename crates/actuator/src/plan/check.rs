@@ -95,11 +95,21 @@ impl Look<'_> {
     }
 
     fn gate(&self, write: &ServiceWrite, memory: &mut Memory, told: &mut Option<Checked>) -> Gate {
-        if !self.is_due(write, memory) {
-            memory.check = None;
+        let Checks { policy, .. } = self.settings.checks;
+        let overtaken = memory.check.as_ref().filter(|_| policy == CheckPolicy::Always);
+        let overtaken = overtaken.and_then(|watched| watched.is_overtaken(self.settings, self.now));
+        // What it takes to check everything, routes do not leave: what nobody can vouch for is checked all the same.
+        let policy = if overtaken.is_some() { CheckPolicy::Auto } else { policy };
+        if !self.is_due_by(policy, write, memory) {
+            let told_before = memory.check.take().is_none_or(|watched| watched.told);
+            if let Some(waiting) = overtaken.filter(|_| !told_before) {
+                let (seconds, generation) = (waiting.as_secs_f64(), write.attempt.generation);
+                let reason = format!("for {seconds:.0} s each check was overtaken by a change");
+                *told = Some(Checked { generation, verdict: Verdict::Skipped, seconds, reason });
+            }
             return Gate::Open;
         }
-        let draft = Draft::of(self.settings, &write.spec, write.attempt, &self.lines_with_secrets());
+        let draft = Draft::of(self.settings, policy, &write.spec, write.attempt, &self.lines_with_secrets());
         if memory.unchecked.as_ref().is_some_and(|(digest, _)| *digest == draft.digest) {
             return Gate::Open;
         }
@@ -108,7 +118,6 @@ impl Look<'_> {
             Some(watched) if watched.digest == draft.digest && !is_over(&watched) => watched,
             before => Watched::new(draft.digest, self.now).after(before),
         };
-        let overtaken = watched.is_overtaken(self.settings, self.now).map(|waiting| waiting.as_secs());
         let standing = self.standing(&draft, memory.stuck_check.as_ref());
         let state = match &standing {
             Ok(Some(Standing::Runs { state, .. })) => *state,
@@ -128,10 +137,6 @@ impl Look<'_> {
                 (Gate::Open, Some((Verdict::Skipped, format!("it was not started for {idle} s"))))
             }
             (Err(reason), _) => (Gate::Open, Some((Verdict::Skipped, reason))),
-            (Ok(_), None) if let Some(waiting) = overtaken => {
-                let reason = format!("for {waiting} s each check was overtaken by a change");
-                (Gate::Open, Some((Verdict::Skipped, reason)))
-            }
             (Ok(Some(Standing::Runs { waits_for, .. })), None) => (Gate::Wait(waits_for), None),
             (Ok(None), None) => (Gate::Begin(draft.clone()), None),
         };
@@ -171,12 +176,16 @@ impl Look<'_> {
 
     /// Whether it is to be checked first, as the settings say.
     pub(super) fn is_due(&self, write: &ServiceWrite, memory: &Memory) -> bool {
+        self.is_due_by(self.settings.checks.policy, write, memory)
+    }
+
+    fn is_due_by(&self, policy: CheckPolicy, write: &ServiceWrite, memory: &Memory) -> bool {
         let checks = &self.settings.checks;
         let has_worked = memory.good.as_ref().is_some_and(|good| good.is(write.attempt));
         if has_worked || checks.command.is_empty() {
             return false;
         }
-        let wanted = match checks.policy {
+        let wanted = match policy {
             CheckPolicy::Never => return false,
             CheckPolicy::Always => return true,
             CheckPolicy::Auto => Mounts::read(&write.spec),

@@ -118,6 +118,10 @@ impl Look<'_> {
             let phase = Phase::Waiting { waits_for: "quiet, to leave a network that no route needs".into() };
             return Decision { phase: Some(phase), next: Some(wait), ..Decision::default() };
         }
+        if let Some(wait) = self.proves_settings(live, &write, memory) {
+            let waits_for = "the new settings to work for a while, lest routes are blamed for them".into();
+            return Decision { phase: Some(Phase::Waiting { waits_for }), next: Some(wait), ..Decision::default() };
+        }
         let update = |write| Step::UpdateService { id: service.id.clone(), version: service.version, write };
         let written = Mounts::read(&write.spec);
         let mut decision = self.checked(Some(live), steps, write, update, memory);
@@ -147,6 +151,16 @@ impl Look<'_> {
         let another = self.bundle.is_some_and(|bundle| bundle.generation() != live.attempt.generation);
         let still = |rollout: &Rollout| self.now.since(rollout.moved) > enough;
         another && !new_settings && memory.rollout.as_ref().is_some_and(still)
+    }
+
+    /// When to look again because the settings that the write is under have yet to prove themselves: if its proxies ended
+    /// late, what is in it would be blamed.
+    fn proves_settings(&self, live: &Live, write: &ServiceWrite, memory: &Memory) -> Option<Duration> {
+        let soak = memory.soak.as_ref().filter(|_| write.attempt.settings == live.attempt.settings)?;
+        let before = soak.before.recipe.as_ref()?;
+        let left = self.settings.soak.saturating_sub(self.now.since(soak.since));
+        // Meanwhile it is looked whether they do.
+        (before.attempt.settings != live.attempt.settings).then(|| left.min(self.settings.poll_interval))
     }
 
     /// The settings to roll out: those that are wanted, unless they are held or cannot be applied.

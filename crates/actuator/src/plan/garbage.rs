@@ -33,8 +33,11 @@ impl Look<'_> {
         let mut names: BTreeSet<&str> = BTreeSet::new();
         let previous = service.previous_spec.as_ref().map(Mounts::read).unwrap_or_default();
         let good = memory.good.as_ref();
-        let recipe = good.and_then(|good| good.recipe.as_ref()).map(|recipe| &recipe.mounts);
-        for mounts in [Some(&live.mounts), Some(&previous), recipe, written].into_iter().flatten() {
+        // What is watched may yet be taken back to it.
+        let before = memory.soak.as_ref().map(|soak| &soak.before);
+        let recipes =
+            good.into_iter().chain(before).filter_map(|good| good.recipe.as_ref()).map(|recipe| &recipe.mounts);
+        for mounts in [&live.mounts, &previous].into_iter().chain(recipes).chain(written) {
             names.extend(mounts.files.values().map(|reference| reference.name.as_str()));
         }
         let files: Vec<NewConfig> =
@@ -42,8 +45,8 @@ impl Look<'_> {
         names.extend(files.iter().map(|file| file.name.as_str()));
         let mut ids: BTreeSet<&ConfigId> = memory.in_use.iter().collect();
         for (generation, stored) in objects.generations() {
-            let wanted =
-                *generation == bundle.generation() || good.is_some_and(|good| good.generation() == *generation);
+            let wanted = *generation == bundle.generation()
+                || good.into_iter().chain(before).any(|good| good.generation() == *generation);
             let held = stored.held.as_ref().is_some_and(|held| self.remembers(held, effective));
             if wanted || held {
                 ids.extend(&stored.parts);

@@ -86,7 +86,7 @@ impl Look<'_> {
     }
 
     pub(super) fn judge(&self, service: &RawService, live: &Live, memory: &mut Memory) -> (Judgement, Tally) {
-        if let Some(reason) = self.soured(service, live, memory) {
+        if let Some(reason) = self.soured(service, memory) {
             let soak = memory.soak.take();
             let good = soak.map(|soak| soak.before);
             let kind = self.found_kind(live, good.as_ref());
@@ -120,33 +120,16 @@ impl Look<'_> {
 
     /// A rollout of ours that Swarm called complete is watched for a while: a proxy that exits after Swarm's own
     /// watch is a failure too. The first generation is not: there is nothing to go back to.
-    pub(super) fn begin_soak(
-        &self,
-        live: &Live,
-        rollout: &Rollout,
-        good: Option<&Good>,
-        overtaken: Option<Soak>,
-    ) -> Option<Soak> {
-        let doubtful = overtaken.and_then(|soak| soak.before.under_its_settings(live));
-        let before = doubtful.as_ref().or(good).filter(|good| good.recipe.is_some() && !good.is(live.attempt))?;
+    pub(super) fn begin_soak(&self, live: &Live, rollout: &Rollout, before: Option<&Good>) -> Option<Soak> {
+        let before = before.filter(|good| good.recipe.is_some() && !good.is(live.attempt))?;
         let tasks = self.inventory.tasks.as_ref().filter(|_| rollout.ours && !self.settings.soak.is_zero())?;
         let ended = tasks.iter().filter(|task| has_failed(task)).map(|task| task.id.clone()).collect();
         Some(Soak { attempt: live.attempt, before: before.clone(), since: self.now, ended, failures: 0 })
     }
 
-    /// Whether a soak has ended: its time, or what it is about. That what we wrote before its end took its place proves no
-    /// new settings.
-    pub(super) fn is_over(&self, soak: &Soak, live: &Live, rollout: Option<&Rollout>) -> bool {
-        if soak.attempt == live.attempt {
-            return self.now.since(soak.since) >= self.settings.soak;
-        }
-        !rollout.is_some_and(|rollout| rollout.ours && rollout.attempt == live.attempt)
-    }
-
     /// Why what Swarm called complete failed after all, if it did.
-    fn soured(&self, service: &RawService, live: &Live, memory: &mut Memory) -> Option<String> {
-        let soak = memory.soak.as_mut().filter(|soak| soak.attempt == live.attempt)?;
-        let tasks = self.inventory.tasks.as_ref()?;
+    fn soured(&self, service: &RawService, memory: &mut Memory) -> Option<String> {
+        let (soak, tasks) = (memory.soak.as_mut()?, self.inventory.tasks.as_ref()?);
         let failures = tasks.iter().filter(|task| has_failed(task) && !soak.ended.contains(&task.id)).count();
         if failures > soak.failures {
             // It is watched for as long again: a proxy that ends every 20 s is found in 30 s too.

@@ -203,6 +203,8 @@ impl World {
                 self.bench.aim(&wanted);
             }
             if self.bench.is_in_step() && self.bench.status().live == Some(wanted.bundle.generation()) {
+                // What it may yet be taken back to goes once it has been watched for long enough.
+                self.bench.passes_for(self.bench.settings.soak).await;
                 self.pass().await;
                 self.pass().await;
                 return wanted;

@@ -202,7 +202,8 @@ pub struct Update {
     /// or two. `auto`: when something differs from what works that the generator cannot vouch for (a secret or its use,
     /// the image, `command`, `env`, `sysctls`, capabilities, a setting of nginx), and where nothing works yet, if there
     /// are secrets; `always`: before every update to something new; `never`. What fails is held as a failed update is. A check that
-    /// comes to no end, that is overtaken by changes for longer than `deadline`, or that the cluster refuses, keeps nothing. With a `command` that does not start nginx itself
+    /// comes to no end, or that the cluster refuses, keeps nothing. `always` is as `auto` once routes have changed for longer than
+    /// `deadline` before any check has ended. With a `command` that does not start nginx itself
     /// there is none.
     pub check: UpdateCheck,
     /// How many proxies at a time. `auto`: a quarter of the replicas, at least one, where the new ones start first;
