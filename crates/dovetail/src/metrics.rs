@@ -161,6 +161,12 @@ impl Sources {
     }
 
     fn add_rollouts(&self, families: &mut Vec<Family>) {
+        let mut proxies =
+            gauge("dovetail_proxies", "Proxies: `running`, and how many are `wanted`, as Swarm counts them.");
+        for (cluster, count) in &*self.view.running_proxies.borrow() {
+            proxies.add([("cluster", cluster.as_str()), ("state", "running")], count.running as f64);
+            proxies.add([("cluster", cluster.as_str()), ("state", "wanted")], count.desired as f64);
+        }
         let mut rollouts =
             counter("dovetail_rollouts", "Rollouts of proxies that ended, by outcome and by what they were for.");
         let mut seconds = gauge("dovetail_last_rollout_seconds", "How long the last rollout that went well took.");
@@ -209,6 +215,7 @@ impl Sources {
             }
         }
         families.extend([
+            proxies,
             rollouts,
             seconds,
             checks,

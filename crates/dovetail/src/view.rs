@@ -19,6 +19,8 @@ pub struct View {
     pub report: watch::Receiver<Option<Arc<Report>>>,
     /// How full the networks of services that ask to be routed are.
     pub addresses: watch::Receiver<Arc<BTreeMap<NetworkId, Addresses>>>,
+    /// How many proxies run and should, a cluster.
+    pub running_proxies: watch::Receiver<BTreeMap<ClusterName, swarm::RunningCount>>,
     /// What is live, a cluster.
     pub published: BTreeMap<ClusterName, watch::Receiver<Option<Published>>>,
     /// How the rollouts are doing, a cluster.

@@ -150,6 +150,7 @@ where
         let (observer, desired) = observer::Observer::new(swarm.clone(), config.observer());
         let (short_circuits, addresses) = (observer.short_circuits(), observer.addresses());
         let (poll_every, completeness) = (observer.poll_every(), observer.completeness());
+        let running_proxies = observer.running_proxies();
         let observer_status = spawn("observer".into(), looped(observer, reading, &end));
 
         let mut settings = config.reconciler();
@@ -186,6 +187,7 @@ where
             instance: config.instance.0.clone(),
             report: report_receiver,
             addresses,
+            running_proxies,
             published,
             rollouts,
             waits_for: waits_for_receiver,

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::{Addresses, Backends, ClusterName, NetworkId, NodeId, Service, Shortage};
-use swarm::{Mode, Pool};
+use swarm::{Mode, Pool, RunningCount};
 use tokio::time::Instant;
 
 /// The proxies of one cluster, as far as their addresses go.
@@ -59,6 +59,7 @@ struct Seen {
     networks: BTreeSet<String>,
     count: u64,
     one_a_node: bool,
+    running: RunningCount,
 }
 
 impl Census {
@@ -80,10 +81,16 @@ impl Census {
             for (cluster, _) in proxies.iter().filter(|(_, proxies)| proxies.service == service.name) {
                 let networks = service.networks.iter().cloned().collect();
                 let one_a_node = service.mode == Mode::Global;
-                census.proxies.insert(cluster.clone(), Seen { networks, count, one_a_node });
+                let running = service.running.unwrap_or_default();
+                census.proxies.insert(cluster.clone(), Seen { networks, count, one_a_node, running });
             }
         }
         census
+    }
+
+    /// How many proxies of a cluster run and should; none of either if their service does not exist.
+    pub(crate) fn running(&self, cluster: &ClusterName) -> RunningCount {
+        self.proxies.get(cluster).map(|seen| seen.running).unwrap_or_default()
     }
 
     /// Who is on a network.
@@ -101,7 +108,7 @@ impl Census {
 /// How many tasks of a service run or should. Those that should count as well: a task that is just being replaced, or
 /// that fails again and again, will be there in a moment, and its place must not be taken.
 fn tasks(service: &swarm::Service) -> u64 {
-    let count = service.running.unwrap_or(swarm::RunningCount { running: 0, desired: 0 });
+    let count = service.running.unwrap_or_default();
     let wanted = match service.mode {
         Mode::Replicated(replicas) => replicas,
         Mode::Global => count.desired,

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::{Addresses, ClusterName, Desired, Network, NetworkId, Service, ServiceId};
+use swarm::RunningCount;
 use tokio::time::Instant;
 
 use crate::addresses::{Census, Fullness, Headcount, Proxies, crews};
@@ -241,6 +242,11 @@ impl Index {
             folded.changes.push(Change { id: id.clone(), name: new.read.name.clone(), significance });
         }
         self.candidates.insert(id, new);
+    }
+
+    /// How many proxies run and should, a cluster.
+    pub(crate) fn running_proxies(&self) -> BTreeMap<ClusterName, RunningCount> {
+        self.proxies.keys().map(|cluster| (cluster.clone(), self.census.running(cluster))).collect()
     }
 
     fn fold_networks(&mut self, now: Instant, folded: &mut Folded) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use driver::{Level, Next, Retry};
 use futures::{Stream, StreamExt};
 use model::{Addresses, ClusterName, Desired, NetworkId, ServiceId};
-use swarm::{Class, Error, Event, EventKind};
+use swarm::{Class, Error, Event, EventKind, RunningCount};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -96,6 +96,7 @@ pub struct Observer<S> {
     changed: BTreeMap<ServiceId, Instant>,
     desired: watch::Sender<Option<Arc<Desired>>>,
     addresses: watch::Sender<Arc<BTreeMap<NetworkId, Addresses>>>,
+    running_proxies: watch::Sender<BTreeMap<ClusterName, RunningCount>>,
     poll_every: watch::Sender<Duration>,
     short_circuits: Arc<ShortCircuits>,
     completeness: watch::Sender<Completeness>,
@@ -173,6 +174,7 @@ impl<S: swarm::Read + swarm::Watch> Observer<S> {
             changed: BTreeMap::new(),
             desired,
             addresses: watch::Sender::default(),
+            running_proxies: watch::Sender::default(),
             poll_every,
             short_circuits: Arc::default(),
             completeness: watch::Sender::default(),
@@ -191,6 +193,11 @@ impl<S: swarm::Read + swarm::Watch> Observer<S> {
     /// scaled: for people and dashboards, and nobody is to decide anything from it.
     pub fn addresses(&self) -> watch::Receiver<Arc<BTreeMap<NetworkId, Addresses>>> {
         self.addresses.subscribe()
+    }
+
+    /// How many proxies run and should, a cluster, by the last list of services; empty before the first.
+    pub fn running_proxies(&self) -> watch::Receiver<BTreeMap<ClusterName, RunningCount>> {
+        self.running_proxies.subscribe()
     }
 
     /// The time from the end of one poll to the end of the next: [`Settings::poll_interval`], unless listing takes long and
@@ -308,6 +315,7 @@ impl<S: swarm::Read + swarm::Watch> Observer<S> {
             }
         }
         self.publish_addresses();
+        self.running_proxies.send_replace(self.index.running_proxies());
         if first || folded.reaches_routing() {
             self.desired.send_replace(Some(Arc::new(self.index.desired().clone())));
         }

@@ -63,7 +63,7 @@ pub enum Mode {
 }
 
 /// Counts that lag by seconds, and count tasks on dead nodes too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RunningCount {
     /// Tasks in state running.
     pub running: u64,

@@ -74,6 +74,11 @@ pub async fn deploy_and_undeploy(world: &mut World) -> Result<()> {
     let tasks = (world.docker.task_ids(&operator).await?, world.docker.task_ids("dovetail-proxy").await?);
     let before = objects(world).await?;
 
+    let printed = make(world, "deploy", &[&debug[..], &[("PRINT_CONFIG", "1")]].concat()).await?;
+    let deployed = world.docker.line("config ls --filter name=dovetail-config- --format {{.Name}}").await?;
+    let deployed = world.docker.run(&["config", "inspect", "-f", "{{printf \"%s\" .Spec.Data}}", &deployed]).await?;
+    ensure!(printed.trim() == deployed.trim(), "PRINT_CONFIG prints what is deployed, not {printed}");
+
     make(world, "deploy", &debug).await.context("a second make deploy")?;
     wait::throughout("a second make deploy changes nothing", 10 * SECOND, || async {
         let now = (world.docker.task_ids(&operator).await?, world.docker.task_ids("dovetail-proxy").await?);

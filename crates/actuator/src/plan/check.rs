@@ -95,21 +95,23 @@ impl Look<'_> {
     }
 
     fn gate(&self, write: &ServiceWrite, memory: &mut Memory, told: &mut Option<Checked>) -> Gate {
-        let Checks { policy, .. } = self.settings.checks;
+        let policy = self.settings.checks.policy;
         let overtaken = memory.check.as_ref().filter(|_| policy == CheckPolicy::Always);
         let overtaken = overtaken.and_then(|watched| watched.is_overtaken(self.settings, self.now));
-        // What it takes to check everything, routes do not leave: what nobody can vouch for is checked all the same.
-        let policy = if overtaken.is_some() { CheckPolicy::Auto } else { policy };
-        if !self.is_due_by(policy, write, memory) {
-            let told_before = memory.check.take().is_none_or(|watched| watched.told);
-            if let Some(waiting) = overtaken.filter(|_| !told_before) {
+        let draft = |policy| Draft::of(self.settings, policy, &write.spec, write.attempt, &self.lines_with_secrets());
+        // Routes leave no time to check everything. What nobody can vouch for is checked all the same.
+        let due = if overtaken.is_some() { CheckPolicy::Auto } else { policy };
+        if !self.is_due_by(due, write, memory) {
+            memory.check = None;
+            if let Some(waiting) = overtaken {
                 let (seconds, generation) = (waiting.as_secs_f64(), write.attempt.generation);
                 let reason = format!("for {seconds:.0} s each check was overtaken by a change");
+                memory.unchecked = Some((draft(policy).digest, reason.clone()));
                 *told = Some(Checked { generation, verdict: Verdict::Skipped, seconds, reason });
             }
             return Gate::Open;
         }
-        let draft = Draft::of(self.settings, policy, &write.spec, write.attempt, &self.lines_with_secrets());
+        let draft = draft(due);
         if memory.unchecked.as_ref().is_some_and(|(digest, _)| *digest == draft.digest) {
             return Gate::Open;
         }
@@ -142,6 +144,10 @@ impl Look<'_> {
         };
         if let Some((verdict, reason)) = ended {
             memory.unchecked = (verdict == Verdict::Skipped).then(|| (draft.digest, reason.clone()));
+            if verdict != Verdict::Failed {
+                // Nothing waits any more.
+                watched.keeps_waiting = watched.since;
+            }
             if !std::mem::replace(&mut watched.told, true) {
                 let seconds = (self.now.since(watched.since).as_millis() as f64) / 1000.0;
                 *told = Some(Checked { generation: write.attempt.generation, verdict, seconds, reason });

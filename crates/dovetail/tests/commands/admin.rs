@@ -304,6 +304,20 @@ async fn metrics_are_openmetrics_under_the_names_that_dashboards_know() {
         ] {
             assert!(moved[counter] > after[counter], "{counter}");
         }
+
+        let proxies = |samples: &BTreeMap<String, f64>| {
+            ["running", "wanted"]
+                .map(|state| samples[&format!("dovetail_proxies{{cluster=\"main\",state=\"{state}\"}}")])
+        };
+        assert_eq!(proxies(&moved), [2.0, 2.0]);
+        // One is gone, and its node takes no other.
+        stage.swarm.refuse_when(|_, _| Some("no space left on device".into()));
+        stage.swarm.kill_task(&stage.swarm.running_tasks("dovetail-proxy")[0].id);
+        tokio::time::sleep(stage.config.engine.poll_interval.0 * 2).await;
+        assert_eq!(proxies(&parse(&get(&router, "/metrics").await.1)), [1.0, 2.0]);
+        stage.swarm.remove_service("dovetail-proxy").unwrap();
+        tokio::time::sleep(stage.config.engine.poll_interval.0 * 2).await;
+        assert_eq!(proxies(&parse(&get(&router, "/metrics").await.1))[0], 0.0);
     })
     .await;
 }
