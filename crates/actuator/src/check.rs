@@ -261,7 +261,7 @@ impl Watched {
     }
 
     /// For how long others before it, none of which came to an end, have kept a write waiting, if that is too long.
-    pub fn is_overtaken(&self, settings: &Settings, now: Moment) -> Option<Duration> {
+    pub fn overtaken_for(&self, settings: &Settings, now: Moment) -> Option<Duration> {
         let waiting = now.since(self.keeps_waiting);
         (self.keeps_waiting < self.since && waiting > settings.rollout_deadline).then_some(waiting)
     }

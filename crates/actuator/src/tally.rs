@@ -77,7 +77,7 @@ impl Tally {
                     tally.stuck.insert(place);
                 }
             }
-            if has_failed(task) && !tally.failed {
+            if task.state.ended_by_itself() && !tally.failed {
                 (tally.failed, tally.rejected) = (true, task.state == TaskState::Rejected);
             }
             if let Some(error) = &task.error
@@ -141,17 +141,13 @@ impl Tally {
     }
 }
 
-/// Whether a task ended although it should run.
-pub fn has_failed(task: &Task) -> bool {
-    matches!(task.state, TaskState::Failed | TaskState::Rejected | TaskState::Complete)
-}
-
 /// The error of tasks that keep failing on this spec, `known` ones aside: twice in one place, or in every place. One
 /// proxy that ends once has been unlucky, and one that its node refused says nothing of a spec that has run there.
 pub fn keeps_failing(spec: &Value, tasks: &[Task], known: &BTreeSet<TaskId>) -> Option<String> {
     let ours: Vec<&Task> = tasks.iter().filter(|task| runs(&spec["TaskTemplate"], &task.spec)).collect();
     let mut failures: BTreeMap<Place, usize> = BTreeMap::new();
-    let failed = |task: &&&Task| has_failed(task) && task.state != TaskState::Rejected && !known.contains(&task.id);
+    let failed =
+        |task: &&&Task| task.state.ended_by_itself() && task.state != TaskState::Rejected && !known.contains(&task.id);
     for task in ours.iter().filter(failed) {
         *failures.entry(task.place()).or_default() += 1;
     }

@@ -159,7 +159,7 @@ pub enum Form<'a> {
 /// When the cluster cannot be read, or has no proxies of that name, or a file cannot be written.
 pub async fn render(config: &Config, swarm: &impl swarm::Read, only: Option<&str>, form: Form<'_>) -> Result<String> {
     if let Some(name) = only {
-        config.has_cluster(name)?;
+        config.require_cluster(name)?;
     }
     let look = look(config, swarm).await?;
     let mut clusters: BTreeMap<&str, BTreeMap<&str, Cow<'_, str>>> = BTreeMap::new();
@@ -477,6 +477,10 @@ fn ports_taken(config: &Config, name: &str, proxy: &Proxy) -> Vec<String> {
     taken.collect()
 }
 
-fn pretty(value: &impl serde::Serialize) -> Result<String> {
+/// JSON, as all commands print it.
+///
+/// # Errors
+/// When it cannot be said in JSON, as a map whose keys are no texts.
+pub fn pretty(value: &impl serde::Serialize) -> Result<String> {
     Ok(serde_json::to_string_pretty(value)? + "\n")
 }

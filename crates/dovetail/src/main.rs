@@ -57,7 +57,7 @@ impl From<ConfigError> for Failure {
 async fn run(command: Command) -> Result<String, Failure> {
     match command {
         Command::Run(run) => {
-            let (mut config, engine) = connect(&run.config, |path| config::load_with_credentials(path, |_| true))?;
+            let (mut config, engine) = prepare_with(&run.config, |_| true)?;
             if let Some(format) = &run.log_format {
                 config.log.format = config::read_word(format).map_err(Failure::BadInput)?;
             }
@@ -73,12 +73,12 @@ async fn run(command: Command) -> Result<String, Failure> {
             })
         }
         Command::CheckConfig(check) if check.schema => Ok(config::schema()),
-        Command::CheckConfig(check) if check.json => match config::load_with_credentials(&check.file, Path::exists) {
+        Command::CheckConfig(check) if check.json => match config::load(&check.file, Path::exists) {
             Ok(_) => Ok(format!("{}\n", serde_json::json!({ "file": check.file, "fine": true }))),
             Err(error) => Err(found(error)),
         },
         Command::CheckConfig(check) => {
-            let config = config::load_with_credentials(&check.file, Path::exists)?;
+            let config = config::load(&check.file, Path::exists)?;
             Ok(commands::describe(&config, &check.file))
         }
         Command::ImportConfig(import) => {
@@ -89,7 +89,7 @@ async fn run(command: Command) -> Result<String, Failure> {
                     .with_context(|| format!("cannot write {}", output.display()))?;
             }
             if import.json {
-                return Ok(serde_json::to_string_pretty(&imported).map_err(anyhow::Error::from)? + "\n");
+                return Ok(commands::pretty(&imported)?);
             }
             say(&imported.report());
             Ok(if import.output.is_some() { String::new() } else { imported.configuration })
@@ -159,10 +159,7 @@ async fn run(command: Command) -> Result<String, Failure> {
 
 /// What became of an order, for people or for programs.
 fn told(done: &orders::Done, as_json: bool) -> Result<String, Failure> {
-    if as_json {
-        return Ok(serde_json::to_string_pretty(done).map_err(anyhow::Error::from)? + "\n");
-    }
-    Ok(done.to_string())
+    if as_json { Ok(commands::pretty(done)?) } else { Ok(done.to_string()) }
 }
 
 /// What stack files are judged with.
@@ -177,7 +174,7 @@ fn lint_settings(arguments: &args::Lint) -> Result<lint::Settings, Failure> {
             .add_file(&text)
             .map_err(|(line, message)| Failure::BadInput(format!("{}:{line}: {message}", file.display())))?;
     }
-    let config = arguments.config.as_ref().map(|file| config::load(file)).transpose()?;
+    let config = arguments.config.as_ref().map(|file| config::load(file, |_| false)).transpose()?;
     Ok(lint::Settings { stack: arguments.stack.clone(), variables, config })
 }
 
@@ -191,15 +188,12 @@ fn found(error: ConfigError) -> Failure {
 /// Reads the configuration and prepares the client, to look, or to write what no registry needs to be asked about. Where the
 /// credentials are, they are used.
 fn prepare(argument: &ConfigArgument) -> Result<(Config, Engine), Failure> {
-    connect(argument, |path| config::load_with_credentials(path, Path::exists))
+    prepare_with(argument, Path::exists)
 }
 
-/// Reads the configuration in this way and prepares the client; nothing is connected yet.
-fn connect(
-    argument: &ConfigArgument,
-    load: impl Fn(&Path) -> Result<Config, ConfigError>,
-) -> Result<(Config, Engine), Failure> {
-    let config = load(&argument.config).map_err(|error| {
+/// The same with those files of credentials that are `wanted`; nothing is connected yet.
+fn prepare_with(argument: &ConfigArgument, wanted: impl Fn(&Path) -> bool) -> Result<(Config, Engine), Failure> {
+    let config = config::load(&argument.config, wanted).map_err(|error| {
         let hint = if argument.config.exists() { "" } else { "; name the file with --config or DOVETAIL_CONFIG" };
         Failure::BadInput(format!("{error}{hint}"))
     })?;

@@ -54,8 +54,7 @@ pub fn not_running(history: &[Task], now: Timestamp) -> Vec<NotRunning> {
             _ => {}
         }
     }
-    let by_itself = |task: &&Task| matches!(task.state, TaskState::Failed | TaskState::Rejected | TaskState::Complete);
-    found.extend(last_ended.into_values().filter(by_itself));
+    found.extend(last_ended.into_values().filter(|task| task.state.ended_by_itself()));
     found.sort_by_key(|task| (task.state > TaskState::Running, !should(task), Reverse(task.created_at)));
     let told = |task: &Task| NotRunning {
         id: task.id.clone(),

@@ -131,7 +131,7 @@ async fn each(
     order: impl AsyncFn(&ClusterParts) -> Result<(bool, String)>,
 ) -> Result<Done> {
     for name in named {
-        config.has_cluster(name)?;
+        config.require_cluster(name)?;
     }
     let clusters = config.clusters();
     engine::supported(&swarm.identity().await?).map_err(anyhow::Error::msg)?;

@@ -195,12 +195,17 @@ impl TaskState {
 
     /// The state that Swarm has this word for.
     pub fn parse(word: &str) -> Option<Self> {
-        Self::WORDS.into_iter().find(|(_, known)| *known == word).map(|(state, _)| state)
+        Self::WORDS.iter().find(|(_, known)| *known == word).map(|(state, _)| *state)
     }
 
     /// Swarm's word for it.
     pub fn as_str(self) -> &'static str {
-        Self::WORDS.into_iter().find(|(state, _)| *state == self).map_or("", |(_, word)| word)
+        Self::WORDS.iter().find(|(state, _)| *state == self).map_or("", |(_, word)| word)
+    }
+
+    /// Whether a task in it is over without having been told to stop.
+    pub fn ended_by_itself(self) -> bool {
+        matches!(self, Self::Failed | Self::Rejected | Self::Complete)
     }
 }
 

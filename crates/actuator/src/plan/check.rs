@@ -97,7 +97,7 @@ impl Look<'_> {
     fn gate(&self, write: &ServiceWrite, memory: &mut Memory, told: &mut Option<Checked>) -> Gate {
         let policy = self.settings.checks.policy;
         let overtaken = memory.check.as_ref().filter(|_| policy == CheckPolicy::Always);
-        let overtaken = overtaken.and_then(|watched| watched.is_overtaken(self.settings, self.now));
+        let overtaken = overtaken.and_then(|watched| watched.overtaken_for(self.settings, self.now));
         let draft = |policy| Draft::of(self.settings, policy, &write.spec, write.attempt, &self.lines_with_secrets());
         // Routes leave no time to check everything. What nobody can vouch for is checked all the same.
         let due = if overtaken.is_some() { CheckPolicy::Auto } else { policy };

@@ -114,7 +114,8 @@ impl Look<'_> {
             let steps = self.told_again(service, live, judgement).map_or_else(garbage, |step| vec![step]);
             return Decision { steps, phase: self.settings_left_out(live, effective), ..Decision::default() };
         }
-        if let Some(wait) = self.may_wait(live, &write, memory) {
+        let wanted = Mounts::read(&write.spec);
+        if let Some(wait) = self.may_wait(live, &write, &wanted, memory) {
             let phase = Phase::Waiting { waits_for: "quiet, to leave a network that no route needs".into() };
             return Decision { phase: Some(phase), next: Some(wait), ..Decision::default() };
         }
@@ -123,11 +124,10 @@ impl Look<'_> {
             return Decision { phase: Some(Phase::Waiting { waits_for }), next: Some(wait), ..Decision::default() };
         }
         let update = |write| Step::UpdateService { id: service.id.clone(), version: service.version, write };
-        let written = Mounts::read(&write.spec);
         let mut decision = self.checked(Some(live), steps, write, update, memory);
         if !decision.steps.is_empty() {
             // Else nothing would ever be removed while routes change more often than rollouts end.
-            decision.steps.extend(self.garbage(service, live, bundle, (judgement, effective), Some(&written), memory));
+            decision.steps.extend(self.garbage(service, live, bundle, (judgement, effective), Some(&wanted), memory));
         }
         decision
     }
@@ -198,8 +198,7 @@ impl Look<'_> {
 
     /// How long the write may wait because all it does is to leave networks; any other difference takes the
     /// leaving along at once.
-    pub(super) fn may_wait(&self, live: &Live, write: &ServiceWrite, memory: &mut Memory) -> Option<Duration> {
-        let wanted = Mounts::read(&write.spec);
+    fn may_wait(&self, live: &Live, write: &ServiceWrite, wanted: &Mounts, memory: &mut Memory) -> Option<Duration> {
         let only_leaves = wanted.same_content(&live.mounts)
             && wanted.secrets == live.mounts.secrets
             && write.joins.is_empty()

@@ -15,8 +15,8 @@ use crate::step::Step;
 
 impl Look<'_> {
     /// What nothing needs any more. Kept: what the live spec, the spec before it, the one that is about to be `written` or
-    /// the target refers to, the last good, and the manifests of what is held or was until a while ago. Nothing is removed
-    /// before the rollout has ended well.
+    /// the target refers to, the last good, what a rollout that is watched may yet be taken back to, and the manifests of what is
+    /// held or was until a while ago. Nothing is removed before the rollout is known to work.
     pub(super) fn garbage(
         &self,
         service: &RawService,
@@ -33,7 +33,6 @@ impl Look<'_> {
         let mut names: BTreeSet<&str> = BTreeSet::new();
         let previous = service.previous_spec.as_ref().map(Mounts::read).unwrap_or_default();
         let good = memory.good.as_ref();
-        // What is watched may yet be taken back to it.
         let before = memory.soak.as_ref().map(|soak| &soak.before);
         let recipes =
             good.into_iter().chain(before).filter_map(|good| good.recipe.as_ref()).map(|recipe| &recipe.mounts);

@@ -14,7 +14,7 @@ use crate::rollout::{Circumstances, Judgement, Rollout, judge, went_back};
 use crate::spec::{Mounts, is_manifest_path};
 use crate::status::{Ended, Outcome};
 use crate::step::Kind;
-use crate::tally::{Tally, has_failed, keeps_failing};
+use crate::tally::{Tally, keeps_failing};
 
 impl Look<'_> {
     /// What the Engine refused to write twice, until that is written down: from then on the hold says when it is due again.
@@ -56,7 +56,7 @@ impl Look<'_> {
 
     /// What Swarm rolled back. It names the task that ended, and not why.
     fn rolled_back(&self, attempt: Attempt, message: &str) -> Failure {
-        let ended = self.tasks_of(attempt.generation).filter(|task| has_failed(task));
+        let ended = self.tasks_of(attempt.generation).filter(|task| task.state.ended_by_itself());
         let task = ended.max_by_key(|task| (message.contains(task.id.as_str()), task.created_at));
         let mut reason = match message.strip_prefix("update rolled back ") {
             Some(why) => format!("Swarm rolled the update back {why}"),
@@ -123,14 +123,15 @@ impl Look<'_> {
     pub(super) fn begin_soak(&self, live: &Live, rollout: &Rollout, before: Option<&Good>) -> Option<Soak> {
         let before = before.filter(|good| good.recipe.is_some() && !good.is(live.attempt))?;
         let tasks = self.inventory.tasks.as_ref().filter(|_| rollout.ours && !self.settings.soak.is_zero())?;
-        let ended = tasks.iter().filter(|task| has_failed(task)).map(|task| task.id.clone()).collect();
+        let ended = tasks.iter().filter(|task| task.state.ended_by_itself()).map(|task| task.id.clone()).collect();
         Some(Soak { attempt: live.attempt, before: before.clone(), since: self.now, ended, failures: 0 })
     }
 
     /// Why what Swarm called complete failed after all, if it did.
     fn soured(&self, service: &RawService, memory: &mut Memory) -> Option<String> {
         let (soak, tasks) = (memory.soak.as_mut()?, self.inventory.tasks.as_ref()?);
-        let failures = tasks.iter().filter(|task| has_failed(task) && !soak.ended.contains(&task.id)).count();
+        let failures =
+            tasks.iter().filter(|task| task.state.ended_by_itself() && !soak.ended.contains(&task.id)).count();
         if failures > soak.failures {
             // It is watched for as long again: a proxy that ends every 20 s is found in 30 s too.
             (soak.failures, soak.since) = (failures, self.now);

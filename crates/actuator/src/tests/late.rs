@@ -7,6 +7,12 @@ use crate::hold::Blame;
 use crate::status::Outcome;
 
 impl Bench {
+    /// Another image, rolled out by the process that is started for it.
+    async fn roll_out_image(&mut self, image: &str) {
+        self.image(image).await;
+        self.until("the image runs", |bench| bench.is_in_step() && bench.service_writes() == 1).await;
+    }
+
     /// Passes until all proxies run what is wanted, but for what is held.
     async fn until_in_step_but_held(&mut self) {
         let rests = |bench: &Bench| {
@@ -106,9 +112,7 @@ async fn a_proxy_that_ends_once_or_late_is_bad_luck() {
 #[tokio::test(start_paused = true)]
 async fn settings_whose_proxies_end_late_are_held_and_routes_go_on() {
     let (mut bench, app, _) = Bench::serving_demo().await;
-    bench.settings.proxy.image = "nginx:late".into();
-    bench.restart();
-    bench.until("the image runs", |bench| bench.is_in_step() && bench.service_writes() == 1).await;
+    bench.roll_out_image("nginx:late").await;
     bench.proxies_end_every(secs(8), 1).await;
     bench.until("the settings are held", |bench| matches!(bench.status().phase, Phase::Held { .. })).await;
     let shop = target("shop", &[("demo", &app), ("shop", &app)]);
@@ -121,9 +125,7 @@ async fn settings_whose_proxies_end_late_are_held_and_routes_go_on() {
 #[tokio::test(start_paused = true)]
 async fn settings_whose_proxies_end_late_are_blamed_for_it_although_routes_were_to_change() {
     let (mut bench, app, _) = Bench::serving_demo().await;
-    bench.settings.proxy.image = "nginx:late".into();
-    bench.restart();
-    bench.until("the image runs", |bench| bench.is_in_step() && bench.service_writes() == 1).await;
+    bench.roll_out_image("nginx:late").await;
     for name in ["shop", "blog"] {
         bench.passes_for(secs(2)).await;
         bench.aim(&target(name, &[("demo", &app), (name, &app)]));
@@ -142,9 +144,7 @@ async fn settings_whose_proxies_end_late_are_blamed_for_it_although_routes_were_
 #[tokio::test(start_paused = true)]
 async fn new_settings_keep_routes_waiting_for_their_soak_and_others_at_once() {
     let (mut bench, app, _) = Bench::serving_demo().await;
-    bench.settings.proxy.image = "nginx:1.30".into();
-    bench.restart();
-    bench.until("the image runs", |bench| bench.is_in_step() && bench.service_writes() == 1).await;
+    bench.roll_out_image("nginx:1.30").await;
     let (shop, blog) = (target("shop", &[("shop", &app)]), target("blog", &[("blog", &app)]));
     for (routes, wait) in [(&shop, 25..35), (&blog, 0..2)] {
         bench.aim(routes);

@@ -73,11 +73,11 @@ impl Config {
             .collect()
     }
 
-    /// Whether there is a cluster of this name.
+    /// Makes sure that there is a cluster of this name.
     ///
     /// # Errors
     /// If not, with those there are.
-    pub fn has_cluster(&self, name: &str) -> Result<(), UnknownCluster> {
+    pub fn require_cluster(&self, name: &str) -> Result<(), UnknownCluster> {
         let known: Vec<&str> = self.clusters.0.keys().map(|cluster| cluster.0.as_str()).collect();
         if known.contains(&name) {
             return Ok(());

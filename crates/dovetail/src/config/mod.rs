@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use convert::{ClusterParts, UnknownCluster, engine_endpoint};
 pub use entries::Entries;
-pub use read::{ConfigError, load, load_with_credentials, parse, read_word, schema};
+pub use read::{ConfigError, load, parse, read_word, schema};
 pub use scalars::{
     AccessLog, Capability, Claimed, Cluster, ErrorLogLevel, FailureAction, Forwarded, ImagePolicy, Instance, Listen,
     LogFormat, LogLevel, NginxVersion, Parallelism, Port, PublishMode, RoutingLabel, Scalar, ServiceName, Size, Span,

@@ -36,20 +36,13 @@ impl ConfigError {
     }
 }
 
-/// Reads and checks a file, without the credentials that it names: who only looks, perhaps elsewhere, needs none.
+/// Reads and checks a file, and the credentials that it names, where `wanted` says so of their file: who only looks, perhaps
+/// elsewhere, needs none.
 ///
 /// # Errors
-/// When it cannot be read, is no YAML, or says something that is not possible.
-pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|error| ConfigError::unread(path, &error))?;
-    parse(&path.display().to_string(), &text)
-}
-
-/// Reads and checks a file, and then the credentials that it names, where `wanted` says so of their file.
-///
-/// # Errors
-/// As [`load`], and when a file of credentials cannot be read or has none for the image's registry.
-pub fn load_with_credentials(path: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Config, ConfigError> {
+/// When it cannot be read, is no YAML, or says something that is not possible; and when a file of credentials cannot be
+/// read or has none for the image's registry.
+pub fn load(path: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Config, ConfigError> {
     let file = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| ConfigError::unread(path, &error))?;
     let mut config = parse(&file, &text)?;
@@ -173,14 +166,14 @@ mod tests {
         let (config, credentials) = (directory.path().join("dovetail.yaml"), directory.path().join("config.json"));
         let text = format!("clusters:\n  main:\n    proxy:\n      registry_auth_file: {}\n", credentials.display());
         std::fs::write(&config, text).unwrap();
-        assert!(load(&config).is_ok_and(|config| config.clusters()[0].actuator.registry_auth.is_none()));
-        assert!(load_with_credentials(&config, Path::exists).is_ok(), "one that is not there may be elsewhere");
-        let error = load_with_credentials(&config, |_| true).unwrap_err();
+        assert!(load(&config, |_| false).is_ok_and(|config| config.clusters()[0].actuator.registry_auth.is_none()));
+        assert!(load(&config, Path::exists).is_ok(), "one that is not there may be elsewhere");
+        let error = load(&config, |_| true).unwrap_err();
         assert_eq!(error.line, Some(4));
         let expected = format!("clusters.main.proxy.registry_auth_file: {} cannot be read", credentials.display());
         assert!(error.message.starts_with(&expected), "{error}");
         std::fs::write(&credentials, r#"{"auths": {"docker.io": {"username": "me", "password": "hunter2"}}}"#).unwrap();
-        let config = load_with_credentials(&config, Path::exists).unwrap();
+        let config = load(&config, Path::exists).unwrap();
         assert!(config.clusters()[0].actuator.registry_auth.is_some());
         assert!(!format!("{config:?}{}", serde_json::to_string(&config).unwrap()).contains("aHVudGVy"));
     }
